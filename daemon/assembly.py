@@ -1,0 +1,304 @@
+"""The parts of the daemon, built from the settings and wired together; one round of its work."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import threading
+import time
+from pathlib import Path
+
+from loguru import logger
+
+from daemon import places
+from daemon.clock import Clock
+from daemon.config import Settings
+from daemon.context import Context
+from daemon.delivery.held import held_rows, update_held
+from daemon.delivery.litter import sweep_litter
+from daemon.drive.auth import Authorizer, LocalToken, OAuthUser, ServiceAccount
+from daemon.drive.client import Drive
+from daemon.drive.pacer import Pacer
+from daemon.errors import Refused, Scope, Trouble
+from daemon.hints import Hints
+from daemon.intake import Intake
+from daemon.ledger import Ledger
+from daemon.lifecycle import SeriesState
+from daemon.localdrive.process import DriveProcess
+from daemon.scopes import Scopes
+from daemon.settle import SPOOL_TOO_SMALL, Now, Rules, Settling
+from daemon.spool import Spool, gigabytes
+from daemon.tree import Tree
+from daemon.workers import Workers
+
+LONGEST_PARK_S = 24 * 3600.0
+
+
+class Daemon:
+    """All parts, and what they do together in one round. `assemble` may be called again after a Transient.
+
+    Args:
+        stop: set when the process is to end; every wait sees it.
+        once: `run --once`: silence need not last.
+    """
+
+    def __init__(self, settings: Settings, *, stop: threading.Event, once: bool = False) -> None:
+        self.settings = settings
+        self.stop = stop
+        self.once = once
+        self.changed = threading.Event()
+        """Set when a step has ended."""
+        self.last_request_s = time.monotonic()
+        """Monotonic time of the last exchange with Drive."""
+        self._lock_descriptor: int | None = None
+        self._ledger: Ledger | None = None
+        self._hints: Hints | None = None
+        self._local: DriveProcess | None = None
+        self._dispatch_lock = threading.Lock()
+        self._ticked_s = time.monotonic()
+        self.assembled = False
+
+    # ── parts ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def assemble(self) -> None:
+        """Build everything. What is already there from an earlier try is kept.
+
+        Raises:
+            Transient: Drive is out of reach for now.
+            Refused: a person must act first.
+        """
+        settings = self.settings
+        if self._lock_descriptor is None:
+            self._lock_descriptor = lock(settings.state_dir, settings.lock_file)
+        clock = Clock()
+        if self._ledger is None:
+            self._ledger = Ledger(settings.ledger_file)
+        if self._hints is None:
+            self._hints = Hints(settings.hints_dir)
+        ledger, hints = self._ledger, self._hints
+        drive = self.connect()
+        found = places.resolve(drive, ledger, settings, clock)
+        tree = Tree(drive, hints, ledger.crawls, found)
+        spool = Spool(
+            settings.spool_dir,
+            max_bytes=gigabytes(settings.work.spool_max_gb),
+            disk_reserve_bytes=gigabytes(settings.work.disk_reserve_gb),
+        )
+        self.context = Context(
+            settings=settings,
+            clock=clock,
+            ledger=ledger,
+            hints=hints,
+            drive=drive,
+            spool=spool,
+            places=found,
+            tree=tree,
+            scopes=Scopes(),
+        )
+        self.intake = Intake(
+            drive=drive,
+            ledger=ledger,
+            hints=hints,
+            tree=tree,
+            places=found,
+            clock=clock,
+            feed=settings.drive.shared_drive_id,
+            keep_going=lambda: not self.stop.is_set(),
+        )
+        quiet_s = 0.0 if self.once else settings.series.quiet_s
+        self.settling = Settling(ledger, Rules(quiet_s=quiet_s, max_wait_s=settings.series.max_wait_s))
+        self.workers = Workers(self.context, on_done=self._step_done)
+        self.workers.download_clock_s = ledger.series.last_filed_clock_s()
+        self._recover()
+        self.assembled = True
+
+    def connect(self) -> Drive:
+        """Return a client for the configured Drive; with the local backend, start the embedded one first."""
+        settings = self.settings
+        endpoint = settings.drive.api_endpoint
+        authorizer: Authorizer
+        if settings.drive.backend == "local":
+            if self._local is None:
+                token = secrets.token_urlsafe(24)
+                self._local = DriveProcess(settings.local_root, token=token)
+                self._local.start()
+                self._token = token
+            endpoint = self._local.endpoint
+            authorizer = LocalToken(self._token)
+        elif settings.auth.kind == "service_account":
+            assert settings.service_account_file is not None  # the configuration was checked
+            authorizer = ServiceAccount(settings.service_account_file, settings.auth.impersonate)
+        else:
+            authorizer = OAuthUser(settings.client_file, settings.token_file)
+        return Drive(
+            authorizer,
+            api_endpoint=endpoint,
+            drive_id=settings.drive.shared_drive_id,
+            pacer=Pacer(units_per_minute=settings.quota.units_per_minute),
+            stop=self.stop,
+            on_request=self._requested,
+        )
+
+    def _requested(self, kind: str) -> None:  # noqa: ARG002 - the time is all that counts here
+        self.last_request_s = time.monotonic()
+
+    def _recover(self) -> None:
+        """Recovery is normal running: only waits from another clock and left-over bytes are looked at."""
+        ledger, now = self.context.ledger, self.context.clock.now()
+        ledger.files.shorten_waits(now, LONGEST_PARK_S)
+        if woken := ledger.files.wake_ignored():
+            logger.info("{} ignored files are looked at again under newer rules", woken)
+        swept = self.context.spool.sweep(ledger.series.spool_keys(), ledger.series.attempts_in_spool())
+        if swept:
+            logger.info("Swept {} left-over spool entries", swept)
+
+    def close(self) -> None:
+        """Let go of everything; may be called twice."""
+        self.assembled = False
+        if self._hints is not None:
+            self._hints.close()
+            self._hints = None
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
+        if self._local is not None:
+            self._local.stop()
+            self._local = None
+        if self._lock_descriptor is not None:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = None
+
+    # ── one round ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def dispatch(self) -> int:
+        """Open and settle revisions, start due steps; return how many of these there were."""
+        with self._dispatch_lock:
+            context, table = self.context, self.context.ledger.series
+            now = context.clock.now()
+            self._count_download_time()
+            for series_id in self.settling.reconcile(now):
+                context.spool.drop_inputs(table.spool_keys_of(series_id))
+                for key in table.finished_attempts(series_id):
+                    context.spool.drop_results(*key)
+            settled = self.settling.settle(
+                Now(
+                    epoch_s=now,
+                    feed_read_epoch_s=self.intake.feed_read_epoch_s,
+                    source_known=not context.ledger.crawls.owes(),
+                    download_clock_s=self.workers.download_clock_s,
+                )
+            )
+            started = self.workers.fill()
+            if not started:
+                started = self._make_room(now)
+            return settled + started
+
+    def _count_download_time(self) -> None:
+        """Only time in which downloads could run counts against `max_wait_s`."""
+        now_s = time.monotonic()
+        if self.context.scopes.allowance(Scope.DOWNLOADS, self.context.clock.now()) is None:
+            self.workers.download_clock_s += now_s - self._ticked_s
+        self._ticked_s = now_s
+
+    def _make_room(self, now: float) -> int:
+        """The spool is full and nothing can be converted: close the series longest without a new instance.
+
+        With one series alone, its next file may use the disk down to the reserve; after that it is held.
+        """
+        context = self.context
+        if not self.workers.space_blocked or self.workers.running():
+            return 0
+        if context.ledger.series.due(now, [SeriesState.SETTLED], 1):
+            return 0
+        if self.settling.close_longest_silent(now):
+            return 1
+        if started := self.workers.fill(overdraw=True):
+            return started
+        remedy = "Raise work.spool_max_gb or lower work.disk_reserve_gb on a larger disk, then `sdd-dicom retry`"
+        gathering = context.ledger.series.gathering()
+        for revision in gathering:
+            context.ledger.series.hold(revision, SPOOL_TOO_SMALL, remedy, now)
+        if not gathering:
+            for row in context.ledger.files.due(now, 1):
+                context.ledger.files.hold(row, SPOOL_TOO_SMALL, remedy, now)
+        return 1
+
+    def _step_done(self) -> None:
+        self.changed.set()
+        if not self.stop.is_set() and self.assembled:
+            self.workers.fill()
+
+    def tidy(self) -> None:
+        """Bring `held.tsv` up to date and trash what abandoned attempts left on Drive."""
+        if self.context.scopes.allowance(Scope.UPLOADS, self.context.clock.now()) == 0:
+            return
+        sweep_litter(self.context)
+        update_held(self.context, held_rows(self.context.ledger))
+
+    def troubled(self, trouble: Trouble) -> None:
+        """A loop met a trouble: whatever its scope, the loop's own scope is the service."""
+        if trouble.scope in (Scope.ITEM, Scope.FOLDER):
+            trouble = type(trouble)(
+                trouble.code,
+                trouble.what,
+                remedy=trouble.remedy,
+                scope=Scope.SERVICE,
+                retry_after_s=trouble.retry_after_s,
+            )
+        if self.context.scopes.close(trouble, self.context.clock.now()):
+            logger.error("{} paused: {}. {}", trouble.scope.capitalize(), trouble.what, trouble.remedy)
+
+    def serves(self) -> None:
+        """Drive answered: the service goes on."""
+        if self.context.scopes.open(Scope.SERVICE):
+            logger.info("Service goes on")
+
+    # ── how it stands ────────────────────────────────────────────────────────────────────────────────────────
+
+    def held_count(self) -> int:
+        ledger = self.context.ledger
+        return len(ledger.files.held()) + len(ledger.series.held())
+
+    def next_wait_s(self) -> float | None:
+        """Return how long until the next item is due (0: now); None when nothing waits."""
+        ledger, now = self.context.ledger, self.context.clock.now()
+        times = [ledger.files.next_due_epoch_s(), ledger.series.next_due_epoch_s()]
+        known = [time_s for time_s in times if time_s is not None]
+        probes = [entry.next_probe_epoch_s for entry in self.context.scopes.closed()]
+        if not known and not ledger.crawls.owes() and not ledger.series.settleable():
+            return None
+        return max(0.0, max([min(known, default=now), *probes]) - now)
+
+    def one_line(self) -> str:
+        """Return the state in one line, for `systemctl status`."""
+        ledger = self.context.ledger
+        files, _ = ledger.files.unread()
+        parts = [f"{files} files to read", f"{ledger.series.open_count()} series under way"]
+        if held := self.held_count():
+            parts.append(f"{held} held")
+        parts += [f"{entry.scope} paused: {entry.code}" for entry in self.context.scopes.closed()]
+        if self.context.scopes.paused:
+            parts.append("paused by a person")
+        return ", ".join(parts)
+
+
+def lock(state_dir: Path, lock_file: Path) -> int:
+    """Take the lock of the state directory; return its descriptor.
+
+    Raises:
+        Refused: `LOCKED`, another daemon works on this state.
+    """
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise Refused(
+            "LOCKED",
+            f"another daemon works on {state_dir}",
+            remedy="Stop it first (systemctl stop sdd-dicom), or use another state.dir",
+            scope=Scope.SERVICE,
+        ) from None
+    return descriptor

@@ -1,0 +1,182 @@
+"""From a frozen input set to volumes, sidecars and a preview in the spool: the step `convert`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from daemon import __version__, geometry
+from daemon.acquire import fetch_inputs
+from daemon.clock import rfc3339
+from daemon.context import Context
+from daemon.dicom.header import NotAnInput, read_instance
+from daemon.dicom.rewrite import as_part10
+from daemon.errors import Refused, Transient
+from daemon.ledger import InputRow, RevisionRow
+from daemon.model import InputRef, Verdict, Volume
+from daemon.outcomes import Converted, Ignored, MadeResult
+from daemon.results import nifti, preview
+from daemon.series import Member, Selection, folder_name, select
+from daemon.spool import gigabytes
+
+_CHUNK_BYTES = 1 << 20
+PREVIEW_NAME = "preview.jpg"
+MIME_TYPES = {".gz": "application/gzip", ".json": "application/json", ".jpg": "image/jpeg"}
+
+
+def convert(context: Context, revision: RevisionRow) -> Converted | Ignored:
+    """Make the results of a settled revision; they lie in the spool, durable, when this returns.
+
+    Raises:
+        Refused: `IDENTITY_CONFLICT`, `INPUTS_GONE`, or what the converter cannot do, with a remedy.
+        Transient: bytes that must be fetched again, no room on the disk.
+    """
+    fetch_inputs(context, revision)
+    members = _members(context, revision)
+    selection = select(members)
+    if selection.identity_conflict:
+        raise Refused(
+            "IDENTITY_CONFLICT",
+            f"instances of one series disagree: {selection.identity_conflict}",
+            remedy="Remove the files that belong to somebody else, or give them a SeriesInstanceUID of their own",
+        )
+    if selection.ignored_reason:
+        return Ignored(selection.ignored_reason, selection.dropped)
+    input_bytes = sum(_path(context, member.ref).stat().st_size for member in selection.kept)
+    with context.spool.reserve(input_bytes):
+        return _make(context, revision, selection, input_bytes)
+
+
+def _members(context: Context, revision: RevisionRow) -> list[Member]:
+    """Read the headers of the input set, after a last look at the bytes: the spool may have been altered."""
+    members = []
+    for entry in context.ledger.series.inputs(*revision.key):
+        row = context.ledger.files.get(entry.file_id, entry.head_revision_id)
+        assert row is not None  # a row is never deleted
+        path = context.spool.input_path(entry.file_id, entry.head_revision_id)
+        if _md5(path) != entry.md5_checksum:
+            raise _altered(context, entry)
+        try:
+            instance = read_instance(path)
+        except (NotAnInput, Refused) as exc:
+            raise _altered(context, entry) from exc
+        ref = InputRef(
+            entry.file_id, entry.head_revision_id, entry.member, entry.md5_checksum, entry.sop_instance_uid
+        )
+        members.append(Member(ref, instance, row.modified_time, present=row.whereabouts == "PRESENT"))
+    return members
+
+
+def _altered(context: Context, entry: InputRow) -> Transient:
+    context.spool.drop_inputs([(entry.file_id, entry.head_revision_id)])
+    return Transient(
+        "SPOOL_ALTERED", f"the spooled bytes of file {entry.file_id} changed: fetching them again"
+    )
+
+
+def _path(context: Context, ref: InputRef) -> Path:
+    return context.spool.input_path(ref.file_id, ref.head_revision_id)
+
+
+def _make(context: Context, revision: RevisionRow, selection: Selection, input_bytes: int) -> Converted:
+    series = context.ledger.series.get(revision.series_id)
+    first = selection.kept[0].instance
+    name = series.folder_name or folder_name(
+        first.series_number, first.series_description, series.study_instance_uid, series.series_instance_uid
+    )
+    key = (revision.series_id, revision.n, revision.attempt)
+    work = context.spool.working_dir(*key)
+    made = work / "made"
+    made.mkdir()
+    instances = [member.instance for member in selection.kept]
+    judged = geometry.verdict(instances, codes=selection.codes, sentences=selection.sentences)
+    conversion = nifti.convert(
+        _prepare(context, selection, work),
+        name,
+        work / "run",
+        _limits(context, input_bytes),
+        instances=instances,
+    )
+    judged = geometry.with_findings(judged, conversion.findings)
+    volumes = nifti.assign_roles(conversion.volumes, judged)
+    for path in conversion.files:
+        path.rename(made / path.name)
+    if context.settings.results.preview:
+        _preview(context, selection, volumes, made)
+    results = tuple(_result(path) for path in sorted(made.iterdir()))
+    context.spool.keep_results(made, *key)
+    context.spool.drop_working_dir(work)
+    return Converted(
+        made_at=rfc3339(context.clock.wall()),
+        folder_name=name,
+        results=results,
+        dropped=selection.dropped,
+        facts=_facts(judged, volumes, conversion),
+    )
+
+
+def _prepare(context: Context, selection: Selection, work: Path) -> list[tuple[str, Path]]:
+    """Return (link name, path) of each input; what the converter cannot read as it is, is rewritten beside it."""
+    inputs = []
+    for number, member in enumerate(selection.kept):
+        path = _path(context, member.ref)
+        if not member.instance.preamble:
+            rewritten = work / f"{number:06d}.part10"
+            as_part10(path, rewritten)
+            path = rewritten
+        inputs.append((f"{number:06d}.dcm", path))
+    return inputs
+
+
+def _limits(context: Context, input_bytes: int) -> nifti.Limits:
+    work = context.settings.work
+    return nifti.Limits(
+        timeout_s=work.convert_timeout_s + 60 * input_bytes / gigabytes(1),
+        memory_bytes=gigabytes(work.convert_memory_gb),
+        output_bytes=max(4 * input_bytes, gigabytes(1)),
+    )
+
+
+def _preview(context: Context, selection: Selection, volumes: tuple[Volume, ...], made: Path) -> None:
+    """Make the contact sheet, from the images or else from the first volume. It never fails a delivery."""
+    target = made / PREVIEW_NAME
+    paths = [_path(context, member.ref) for member in selection.kept]
+    if not preview.contact_sheet(paths, target) and volumes:
+        preview.contact_sheet_from_volume(made / volumes[0].name, target)
+
+
+def _result(path: Path) -> MadeResult:
+    sha256, md5, size_bytes = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            sha256.update(chunk)
+            md5.update(chunk)
+            size_bytes += len(chunk)
+    mime_type = MIME_TYPES.get(path.suffix, "text/plain")
+    return MadeResult(path.name, mime_type, size_bytes, sha256.hexdigest(), md5.hexdigest())
+
+
+def _md5(path: Path) -> str:
+    md5 = hashlib.md5(usedforsecurity=False)
+    with suppress(FileNotFoundError), path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            md5.update(chunk)
+    return md5.hexdigest()
+
+
+def _facts(verdict: Verdict, volumes: tuple[Volume, ...], conversion: nifti.Conversion) -> Mapping[str, Any]:
+    """Return what the manifest will say of the conversion, JSON-able."""
+    return {
+        "verdict": asdict(verdict),
+        "volumes": [asdict(volume) for volume in volumes],
+        "warnings": list(conversion.warnings),
+        "tools": {
+            "sdd-dicom": __version__,
+            "dcm2niix": conversion.version,
+            "arguments": list(conversion.arguments),
+        },
+    }

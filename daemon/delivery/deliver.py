@@ -1,0 +1,162 @@
+"""The step RESERVED → DELIVERED: what was reserved goes up, is verified, and appears at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from loguru import logger
+
+from daemon.context import Context
+from daemon.delivery import folders, uploads
+from daemon.delivery.job import AttemptLost, Job, is_whole
+from daemon.delivery.markers import Kind
+from daemon.delivery.plan import Disown, MoveIn, Plan, Trash, Update, Upload, fault_of, plan_delivery
+from daemon.errors import NotThere, Transient
+from daemon.ledger import ResultRow, RevisionRow
+from daemon.model import File
+from daemon.outcomes import Abandoned, Delivered
+
+
+def deliver(context: Context, revision: RevisionRow) -> Delivered | Abandoned:
+    """Bring a revision to Drive; repeating it after any crash converges.
+
+    Raises:
+        Refused: ``EDITED``, ``DELIVERY_TRASHED``: people come first; ``OUTPUT_TRASHED``, ``FOREIGN_RESULT``.
+        Transient: try again; what was done stays done.
+    """
+    job = Job.of(context, revision)
+    try:
+        if job.staging_is_delivery:
+            _publish(job)
+        else:
+            _revise(job)
+    except AttemptLost as exc:
+        logger.warning("The attempt is given up before it was published ({})", exc)
+        return Abandoned(str(exc))
+    return Delivered()
+
+
+# ── a first delivery, or a rebuild ───────────────────────────────────────────────────────────────────────────────
+
+
+def _publish(job: Job) -> None:
+    """Upload and verify everything in staging, then make the folder visible with one move."""
+    pending = [result for result in job.results if not result.verified]
+    folder = folders.staging_folder(job, Kind.DELIVERY, begun=len(pending) < len(job.results))
+    if not folders.is_staged(job, folder):
+        if not pending:
+            # Moved before a crash, by us or by a person: a whole delivery is followed by its id.
+            return
+        if not folder.parents:
+            raise AttemptLost("ELSEWHERE")
+        logger.warning("{} was taken out of staging unfinished; it goes back", folder.file_id)
+        root_id = folders.staging_root(job.context)
+        folder = job.context.drive.move(folder.file_id, to=root_id, from_=folder.parents[0])
+    if folder.trashed:
+        raise AttemptLost("STAGING_TRASHED")
+    _check_spool(job, pending)
+    for result in pending:
+        uploads.create(job, result, folder.file_id)
+    target_id = folders.live_target(job)
+    # Parents are read before every move: an earlier one may have had its effect, and people move things too.
+    folder = job.context.drive.get(folder.file_id)
+    if folder.trashed:
+        raise AttemptLost("STAGING_TRASHED")
+    if target_id not in folder.parents:
+        if not folder.parents or not folders.is_staged(job, folder):
+            raise Transient("MOVED_MEANWHILE", f"{folder.file_id} is no longer in staging")
+        folder = job.context.drive.move(folder.file_id, to=target_id, from_=folder.parents[0])
+    if target_id not in folder.parents or folder.trashed:
+        raise Transient("MOVED_MEANWHILE", f"{folder.file_id} was moved and reads otherwise")
+    logger.info("Delivered {} results into {}", len(job.results), folder.file_id)
+
+
+def _check_spool(job: Job, results: Sequence[ResultRow]) -> None:
+    if not is_whole(job.directory, results):
+        raise AttemptLost(uploads.ALTERED)
+
+
+# ── a later revision of a visible delivery ───────────────────────────────────────────────────────────────────────
+
+
+def _revise(job: Job) -> None:
+    """Look at everything, then change it in the plan's order."""
+    folder_id = job.series.delivery_folder_id
+    folder = job.look(folder_id)
+    if folder is None or folder.trashed:
+        raise AttemptLost("DELIVERY_TRASHED") if job.revision.deliberate else job.trashed()
+    plan = _look_and_plan(job, folder_id)
+    if not job.revision.deliberate and (plan.edited or plan.gone):
+        raise job.edited((*plan.edited, *plan.gone))
+    if plan.gone:
+        raise AttemptLost("RESULT_GONE")  # they need new ids, and the manifest names ids
+    to_send = [action.result for action in plan.actions if isinstance(action, Upload | Update)]
+    _check_spool(job, to_send)
+    _carry_out(job, plan, folder_id)
+    if job.revision.staging_folder_id:
+        job.context.ledger.deliveries.add_litter(job.revision.staging_folder_id)
+    logger.info("Brought {} to revision {} with {} actions", folder_id, job.revision.n, len(plan.actions))
+
+
+def _look_and_plan(job: Job, folder_id: str) -> Plan:
+    deliveries = job.context.ledger.deliveries
+    owned = deliveries.owned(job.series.series_id)
+    return plan_delivery(
+        results=job.results,
+        owned=owned,
+        seen={file_id: job.look(file_id) for file_id in owned.values()},
+        sent={file_id: deliveries.ours(file_id) for file_id in owned.values()},
+        folder_id=folder_id,
+    )
+
+
+def _carry_out(job: Job, plan: Plan, folder_id: str) -> None:
+    deliveries, series_id = job.context.ledger.deliveries, job.series.series_id
+    new = {action.result.file_id for action in plan.actions if isinstance(action, MoveIn)}
+    begun = any(result.verified for result in job.results if result.file_id in new)
+    staging: File | None = None
+    for action in plan.actions:
+        match action:
+            case Upload(result=result):
+                staging = staging or _open_staging(job, begun=begun)
+                uploads.create(job, result, staging.file_id)
+            case MoveIn(result=result):
+                _move_in(job, result, folder_id)
+                deliveries.own(series_id, result.name, result.file_id)
+            case Update(result=result):
+                uploads.update(job, result, folder_id)
+            case Trash(name=name, file_id=file_id):
+                _trash(job, file_id)
+                deliveries.disown(series_id, name)
+            case Disown(name=name):
+                deliveries.disown(series_id, name)
+
+
+def _open_staging(job: Job, *, begun: bool) -> File:
+    folder = folders.staging_folder(job, Kind.ATTEMPT, begun=begun)
+    if folder.trashed:
+        raise AttemptLost("STAGING_TRASHED")
+    return folder
+
+
+def _move_in(job: Job, result: ResultRow, folder_id: str) -> None:
+    """Move a verified result into the visible delivery; its parents are read first, and what it became after."""
+    file = job.look(result.file_id)
+    if file is None:
+        raise job.unseen(result.file_id, "RESULT_GONE")
+    fault = fault_of(file, result, mark=job.mark, folder_id="")
+    if fault == "OTHER_CONTENT" and folder_id in file.parents:
+        raise job.edited([result.file_id])
+    if fault or not file.parents:
+        raise AttemptLost(fault or "ELSEWHERE")
+    if folder_id not in file.parents:
+        file = job.context.drive.move(result.file_id, to=folder_id, from_=file.parents[0])
+    if fault := fault_of(file, result, mark=job.mark, folder_id=folder_id):
+        raise Transient("MOVED_MEANWHILE", f"{result.file_id} was moved and reads otherwise ({fault})")
+
+
+def _trash(job: Job, file_id: str) -> None:
+    try:
+        job.context.drive.set_trashed(file_id, True)
+    except NotThere:
+        logger.debug("{} is gone already", file_id)

@@ -1,0 +1,102 @@
+"""Rewrites files that dcm2niix cannot open although they are sound: as plain Part 10, pixels untouched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from daemon.dicom import elements
+from daemon.dicom.elements import EndedEarly, Malformed
+from daemon.errors import Refused
+from daemon.series import undecodable_syntax
+
+__all__ = ["UNDECODABLE_SYNTAXES", "as_part10", "undecodable_syntax"]
+
+UNDECODABLE_SYNTAXES = frozenset({"1.2.840.10008.1.2.8.1", "1.2.840.10008.1.2.4.51"})
+"""Deflated image frame, JPEG Extended. The second is readable with 8 bits: ask `undecodable_syntax`."""
+
+_IMPLEMENTATION_UID = "2.25.326148295640190341213741129358846137201"
+
+
+def as_part10(source: Path, target: Path) -> None:
+    """Write a DICOM file that lacks preamble or file meta, or is deflated, as plain Part 10.
+
+    A deflated data set becomes explicit VR little endian; any other keeps its bytes. Streams: memory stays flat.
+    `target` appears whole, or not at all.
+
+    Raises:
+        Refused: ``DAMAGED`` or ``TRUNCATED``, as `header.read_instance` would.
+        OSError: no space, not readable.
+    Source: DICOM PS3.10 7.1, DICOM File Meta Information; PS3.5 A.5, deflated.
+    """
+    partial = target.with_name(target.name + ".partial")
+    try:
+        with source.open("rb") as stream, partial.open("wb") as out:
+            _rewrite(stream, out)
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(target)
+    except EndedEarly:
+        raise Refused(
+            "TRUNCATED",
+            "The file ends before its data set does",
+            remedy="The upload or the export broke off: upload this file again",
+        ) from None
+    except Malformed as exc:
+        raise Refused(
+            "DAMAGED",
+            f"The file starts as DICOM but cannot be read: {exc}",
+            remedy="Export and upload this file again",
+        ) from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _rewrite(stream: BinaryIO, out: BinaryIO) -> None:
+    source = elements.source_of(stream)
+    opening = elements.open_file(source)
+    deflated = opening.transfer_syntax_uid == elements.DEFLATED
+    syntax = elements.EXPLICIT_LITTLE if deflated else opening.transfer_syntax_uid
+    meta: dict[int, bytes] = {
+        tag: value
+        for tag, value in opening.meta.items()
+        if tag in (0x00020002, 0x00020003) and value.strip(b" \0")
+    }
+    if len(meta) < 2 and not deflated:
+        for element in elements.walk(
+            source,
+            opening.dataset_offset,
+            implicit=opening.implicit,
+            little_endian=opening.little_endian,
+            stop_at=(0x00080018,),
+        ):
+            if element.tag in (0x00080016, 0x00080018) and element.length < 128:
+                meta.setdefault(element.tag - 0x00060014, source.read(element.offset, element.length))
+    out.write(_preamble(meta, syntax))
+    if deflated:
+        for data in elements.inflate(stream, opening.dataset_offset):
+            out.write(data)
+    else:
+        stream.seek(opening.dataset_offset)
+        shutil.copyfileobj(stream, out, 1 << 20)
+
+
+def _preamble(meta: Mapping[int, bytes], syntax: str) -> bytes:
+    body = _element(0x00020001, b"OB", b"\0\1")
+    for tag in sorted(meta):
+        body += _element(tag, b"UI", meta[tag])
+    body += _element(0x00020010, b"UI", syntax.encode("ascii", "replace"))
+    body += _element(0x00020012, b"UI", _IMPLEMENTATION_UID.encode("ascii"))
+    return b"\0" * 128 + b"DICM" + _element(0x00020000, b"UL", struct.pack("<L", len(body))) + body
+
+
+def _element(tag: int, vr: bytes, value: bytes) -> bytes:
+    value += b"\0" * (len(value) % 2)
+    head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr
+    if vr in elements.LONG_VRS:
+        return head + b"\0\0" + struct.pack("<L", len(value)) + value
+    return head + struct.pack("<H", len(value)) + value

@@ -1,0 +1,1 @@
+"""The outside world: Google Drive v3, through its official client."""

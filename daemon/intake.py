@@ -1,0 +1,266 @@
+"""Change pages and crawls become ledger rows; only then does the page token move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from loguru import logger
+
+from daemon import findings
+from daemon.clock import Clock
+from daemon.drive.client import Drive
+from daemon.errors import NotThere, PageTokenRefused, Refused, Scope
+from daemon.findings import Crawl, Finding, Left, Present, Reader, ShortcutSeen
+from daemon.delivery.markers import is_ours
+from daemon.hints import Hints, PageToken
+from daemon.ledger import Ledger, Listing, Shortcut, Whereabouts
+from daemon.tree import Places, Tree
+
+
+class Intake:
+    """Follows the feed and pays the listings that are owed. One thread at a time uses it.
+
+    Args:
+        feed: id of the shared drive whose log is read; empty: the account's own.
+        keep_going: asked between requests; False ends the work early, and nothing is lost by it.
+    """
+
+    def __init__(
+        self,
+        *,
+        drive: Drive,
+        ledger: Ledger,
+        hints: Hints,
+        tree: Tree,
+        places: Places,
+        clock: Clock,
+        feed: str,
+        keep_going: Callable[[], bool],
+    ) -> None:
+        self._drive = drive
+        self._ledger = ledger
+        self._hints = hints
+        self._tree = tree
+        self._places = places
+        self._clock = clock
+        self._feed = feed
+        self._keep_going = keep_going
+        self._reader = Reader(ledger, tree)
+        self.feed_read_epoch_s = 0.0
+        """When the request was sent that last read the feed to its end. 0: not in this process."""
+
+    # ── the feed ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def poll(self) -> int:
+        """Read the feed to its end; return how many entries it had. Without changes it costs one request.
+
+        The rows of a page are committed with `feed_seq`, then (generation, feed_seq, token) goes to the hints:
+        stored first, a crash would lose changes; stored last, it only repeats them.
+        """
+        token = self._token()
+        entries = 0
+        while self._keep_going():
+            asked_at = self._clock.now()
+            try:
+                page = self._drive.changes(token)
+            except PageTokenRefused as exc:
+                logger.warning("The feed refuses the page token ({}): crawling the source again", exc.code)
+                token = self._start_again()
+                continue
+            found = [finding for change in page.changes for finding in self._reader.change(change)]
+            seq = self._ledger.crawls.feed_seq
+            if found:
+                with self._ledger.write():
+                    findings.write(self._ledger, found, self._clock.now())
+                    seq = self._ledger.crawls.advance()
+            entries += len(page.changes)
+            following = page.next_page_token or page.new_start_page_token
+            if following != token:
+                self._keep_token(seq, following)
+                token = following
+            if not page.next_page_token:
+                self.feed_read_epoch_s = asked_at
+                break
+        return entries
+
+    def _token(self) -> str:
+        """Return the token to go on from; without a trustworthy one, start again.
+
+        A record of another generation, or one ahead of the ledger, means that the ledger was restored from a
+        backup: changes between the two would be missed.
+        """
+        record = self._hints.page_token(self._feed)
+        if (
+            record is None
+            or record.generation != self._ledger.crawls.generation
+            or record.feed_seq > self._ledger.crawls.feed_seq
+        ):
+            return self._start_again()
+        return record.token
+
+    def _start_again(self) -> str:
+        """Take a new start token first, then owe a crawl: what happens between the two stands in the feed."""
+        token = self._drive.start_page_token()
+        with self._ledger.write():
+            self._ledger.crawls.owe_crawl(self._places.source_id)
+            seq = self._ledger.crawls.advance()
+        self._keep_token(seq, token)
+        return token
+
+    def _keep_token(self, seq: int, token: str) -> None:
+        self._hints.remember_page_token(PageToken(self._ledger.crawls.generation, seq, token), self._feed)
+
+    def crawl(self) -> None:
+        """Owe a true-up crawl: a feed can miss a change."""
+        with self._ledger.write():
+            self._ledger.crawls.owe_crawl(self._places.source_id)
+            self._ledger.set_meta("crawled_epoch_s", str(self._clock.now()))
+
+    def crawled_epoch_s(self) -> float:
+        """Return when the last true-up crawl was owed."""
+        return float(self._ledger.meta("crawled_epoch_s", "0"))
+
+    # ── what is owed ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def pay(self) -> bool:
+        """Do one owed thing (a recheck, a question, a listing); return whether there was one."""
+        crawls = self._ledger.crawls
+        if rechecks := crawls.rechecks():
+            self._recheck(rechecks)
+        elif questions := crawls.questions():
+            self._ask(questions)
+        elif (listing := crawls.next_listing()) is not None:
+            self._list(listing)
+        else:
+            return False
+        return True
+
+    def _recheck(self, folder_ids: list[str]) -> None:
+        """Place anew what lies under folders that moved, went or came back: no entry tells of the files inside."""
+        left: list[Finding] = []
+        moved = []
+        for parent_id in self._ledger.files.parents_in_use():
+            climb = self._tree.climb(parent_id)
+            if climb.whereabouts is Whereabouts.PRESENT:
+                moved.append((parent_id, climb.place))
+            else:
+                left += [
+                    Left(file_id, climb.whereabouts) for file_id in self._ledger.files.lying_in(parent_id)
+                ]
+        ask = [
+            finding.file_id
+            for finding in left
+            if isinstance(finding, Left) and self._ledger.crawls.shortcuts_to(finding.file_id)
+        ]
+        left = [finding for finding in left if isinstance(finding, Left) and finding.file_id not in ask]
+        for parent_id in self._ledger.crawls.shortcut_parents():
+            if self._tree.climb(parent_id).whereabouts is not Whereabouts.PRESENT:
+                left += [
+                    findings.ShortcutGone(shortcut_id)
+                    for shortcut_id in self._ledger.crawls.shortcuts_in(parent_id)
+                ]
+        with self._ledger.write():
+            for parent_id, place in moved:
+                self._ledger.files.relocate(parent_id, place)
+            self._ledger.crawls.ask(ask)
+            # Forgotten before `write`, which may owe another one.
+            self._ledger.crawls.rechecked(folder_ids)
+            findings.write(self._ledger, left, self._clock.now())
+
+    def _ask(self, file_ids: list[str]) -> None:
+        """Ask Drive for ids whose state is not known: absence from a listing is a question, never a deletion."""
+        found: list[Finding] = []
+        for file_id in file_ids:
+            if not self._keep_going():
+                return
+            try:
+                file = self._drive.get(file_id)
+            except NotThere:
+                found += self._reader.gone(file_id)
+                continue
+            if file.is_folder:
+                self._tree.remember(file)
+                if self._tree.climb(file_id).whereabouts is Whereabouts.PRESENT:
+                    found.append(Crawl(file_id))
+            else:
+                found += self._reader.file(file)
+        with self._ledger.write():
+            findings.write(self._ledger, found, self._clock.now())
+            for file_id in file_ids:
+                self._ledger.crawls.answered(file_id)
+
+    def _list(self, listing: Listing) -> None:
+        """List one folder, page by page; each page is committed before the next is asked for."""
+        crawls = self._ledger.crawls
+        climb = self._tree.climb(listing.folder_id)
+        page_token = ""
+        order = 0
+        while climb.whereabouts is Whereabouts.PRESENT:
+            if not self._keep_going():
+                return
+            try:
+                page = self._drive.list_children(listing.folder_id, page_token)
+            except NotThere:
+                self._tree.forget(listing.folder_id)
+                with self._ledger.write():
+                    crawls.owe_recheck(listing.folder_id)
+                break
+            except Refused as exc:
+                if exc.scope is not Scope.ITEM:
+                    raise
+                logger.bind(folder_id=listing.folder_id).warning("A folder cannot be listed: {}", exc.code)
+                break
+            found: list[Finding] = []
+            folders = []
+            for file in page.files:
+                if is_ours(file):
+                    continue
+                if file.is_folder:
+                    self._tree.remember(file)
+                    folders.append(file.file_id)
+                elif file.is_shortcut:
+                    shortcut = Shortcut(file.file_id, file.shortcut_target_id, listing.folder_id)
+                    found.append(ShortcutSeen(shortcut, file.version))
+                    folders += self._shortcut_target(shortcut, found)
+                else:
+                    found.append(Present(file, climb.place, "" if file.is_blob else findings.GOOGLE_DOC))
+            with self._ledger.write():
+                findings.write(self._ledger, found, self._clock.now(), listing_id=listing.listing_id)
+                for folder_id in folders:
+                    crawls.owe_child(listing, folder_id, order)
+                    order += 1
+            page_token = page.next_page_token
+            if not page_token:
+                break
+        with self._ledger.write():
+            if climb.whereabouts is Whereabouts.PRESENT:
+                crawls.ask(self._ledger.files.not_listed(listing.folder_id, listing.listing_id))
+                crawls.ask(crawls.shortcuts_not_listed(listing.folder_id, listing.listing_id))
+            crawls.listed(listing, self._forget_unlisted)
+
+    def _shortcut_target(self, shortcut: Shortcut, found: list[Finding]) -> list[str]:
+        """Look at what a shortcut stands for: a folder to list, or a file that counts as lying here."""
+        try:
+            target = self._drive.get(shortcut.target_id)
+        except NotThere:
+            return []  # dangling
+        if target.trashed:
+            return []
+        if target.is_folder:
+            self._tree.remember(target)
+            return [target.file_id]
+        climb = self._tree.locate(target)
+        if climb.whereabouts is not Whereabouts.PRESENT:
+            climb = self._tree.climb(shortcut.parent_id)
+        if climb.whereabouts is Whereabouts.PRESENT and not target.is_shortcut and not is_ours(target):
+            found.append(Present(target, climb.place, "" if target.is_blob else findings.GOOGLE_DOC))
+        return []
+
+    def _forget_unlisted(self, listed: frozenset[str]) -> None:
+        """A crawl of the whole source ended: folders that hold files but were not met are looked at again."""
+        if self._places.source_id not in listed:
+            return
+        for parent_id in self._ledger.files.parents_in_use():
+            if parent_id not in listed:
+                self._tree.forget(parent_id)
+                self._ledger.crawls.owe_recheck(parent_id)

@@ -1,0 +1,62 @@
+"""The truth: what has been seen, what is owed, what is done. The only user of sqlite3 outside localdrive/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from daemon.ledger.crawls import Crawls, Listing, Shortcut
+from daemon.ledger.database import Database
+from daemon.ledger.deliveries import Deliveries, OutFolder
+from daemon.ledger.files import MASS_VANISHED, Files
+from daemon.ledger.records import (
+    FileRow,
+    InputRow,
+    MemberRow,
+    Place,
+    ResultRow,
+    RevisionRow,
+    SeriesRow,
+    Whereabouts,
+)
+from daemon.ledger.series import SeriesTable, subject
+
+__all__ = [
+    "MASS_VANISHED",
+    "Crawls",
+    "Database",
+    "Deliveries",
+    "FileRow",
+    "Files",
+    "InputRow",
+    "Ledger",
+    "Listing",
+    "MemberRow",
+    "OutFolder",
+    "Place",
+    "ResultRow",
+    "RevisionRow",
+    "SeriesRow",
+    "SeriesTable",
+    "Shortcut",
+    "Whereabouts",
+    "subject",
+]
+
+
+class Ledger:
+    """The database and its tables: `files`, `series`, `deliveries`, `crawls`.
+
+    Raises:
+        Refused: `LEDGER_DAMAGED` or `LEDGER_VERSION`.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.database = Database(path, read_only=read_only)
+        self.files = Files(self.database)
+        self.series = SeriesTable(self.database)
+        self.deliveries = Deliveries(self.database)
+        self.crawls = Crawls(self.database)
+        self.write = self.database.write
+        self.meta = self.database.meta
+        self.set_meta = self.database.set_meta
+        self.close = self.database.close

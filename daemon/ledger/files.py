@@ -1,0 +1,397 @@
+"""Files in the ledger: what Drive showed of them, what is due, what is held."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from daemon.ledger.database import Database, Row
+from daemon.ledger.records import FileRow, Place, Whereabouts
+from daemon.ledger.schema import RULES_VERSION
+from daemon.lifecycle import Event, FileState, after
+from daemon.model import File
+from daemon.outcomes import Filed, FileOutcome, Ignored
+
+_DUE = "current = 1 AND state IN ('SEEN', 'FETCHED') AND whereabouts = 'PRESENT' AND held_code = ''"  # as in the index
+
+MASS_VANISHED = "MASS_VANISHED"
+
+
+def _record(row: Row) -> FileRow:
+    return FileRow(
+        file_id=row["file_id"],
+        head_revision_id=row["head_revision_id"],
+        md5_checksum=row["md5_checksum"],
+        size_bytes=row["size_bytes"],
+        modified_time=row["modified_time"],
+        version=row["version"],
+        can_read_revisions=bool(row["can_read_revisions"]),
+        parent_id=row["parent_id"],
+        exam_folder_id=row["exam_folder_id"],
+        whereabouts=Whereabouts(row["whereabouts"]),
+        first_seen_epoch_s=row["first_seen_epoch_s"],
+        state=FileState(row["state"]),
+        reason=row["reason"],
+        tries=row["tries"],
+        not_before_epoch_s=row["not_before_epoch_s"],
+        held_code=row["held_code"],
+        held_remedy=row["held_remedy"],
+        held_since_epoch_s=row["held_since_epoch_s"],
+    )
+
+
+class Files:
+    """Queries and changes of the `file` table. Writing methods join the caller's transaction or make one."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    # ── what Drive shows ─────────────────────────────────────────────────────────────────────────────────────
+
+    def observe(
+        self, file: File, place: Place, now: float, *, listing_id: int = 0, ignored: str = ""
+    ) -> None:
+        """Write down that `file` lies at `place`; an observation older than what is known changes nothing.
+
+        Args:
+            now: epoch seconds; a file that is new counts as first seen then.
+            listing_id: the listing that showed it, 0 for the feed.
+            ignored: a reason to ignore it unread (Google Docs).
+        """
+        with self._db.write():
+            known = self._db.row("SELECT * FROM file WHERE file_id = ? AND current = 1", (file.file_id,))
+            if known is not None and file.version < known["version"]:
+                # A listing may lag by minutes: the fresher observation stays.
+                self._db.execute("UPDATE file SET listing_id = ? WHERE rank = ?", (listing_id, known["rank"]))
+                return
+            if known is not None and known["head_revision_id"] == file.head_revision_id:
+                self._update(known, file, place, listing_id)
+            else:
+                self._insert(known, file, place, now, listing_id, ignored)
+
+    def _update(self, known: Row, file: File, place: Place, listing_id: int) -> None:
+        moved = (known["parent_id"], known["whereabouts"]) != (place.parent_id, Whereabouts.PRESENT)
+        back = known["whereabouts"] != Whereabouts.PRESENT
+        exam_rank, folder_rank = self._ranks(place) if moved else (known["exam_rank"], known["folder_rank"])
+        self._db.execute(
+            "UPDATE file SET version = ?, whereabouts = 'PRESENT', parent_id = ?, exam_folder_id = ?, exam_rank = ?,"
+            " folder_rank = ?, modified_time = ?, can_read_revisions = ?, listing_id = max(listing_id, ?)"
+            " WHERE rank = ?",
+            (
+                file.version,
+                place.parent_id,
+                place.exam_folder_id,
+                exam_rank,
+                folder_rank,
+                file.modified_time,
+                file.can_read_revisions,
+                listing_id,
+                known["rank"],
+            ),
+        )
+        if known["held_code"] == MASS_VANISHED:
+            self._db.execute(
+                "UPDATE file SET held_code = '', held_remedy = '' WHERE rank = ?", (known["rank"],)
+            )
+        if back:
+            self.mark_series_dirty(file.file_id)
+
+    def _insert(
+        self, known: Row | None, file: File, place: Place, now: float, listing_id: int, ignored: str
+    ) -> None:
+        if known is not None:
+            self._db.execute("UPDATE file SET current = 0 WHERE file_id = ?", (file.file_id,))
+            self.mark_series_dirty(file.file_id)
+        exam_rank, folder_rank = self._ranks(place)
+        state = after(FileState.SEEN, Event.IGNORED) if ignored else FileState.SEEN
+        self._db.execute(
+            "INSERT INTO file (file_id, head_revision_id, current, version, md5_checksum, size_bytes, modified_time,"
+            " can_read_revisions, parent_id, exam_folder_id, exam_rank, folder_rank, whereabouts, listing_id,"
+            " first_seen_epoch_s, state, reason, rules_version)"
+            " VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'PRESENT', ?, ?, ?, ?, ?)"
+            " ON CONFLICT (file_id, head_revision_id) DO UPDATE SET current = 1, version = excluded.version,"
+            " whereabouts = 'PRESENT', parent_id = excluded.parent_id, exam_folder_id = excluded.exam_folder_id",
+            (
+                file.file_id,
+                file.head_revision_id,
+                file.version,
+                file.md5_checksum,
+                file.size_bytes,
+                file.modified_time,
+                file.can_read_revisions,
+                place.parent_id,
+                place.exam_folder_id,
+                exam_rank,
+                folder_rank,
+                listing_id,
+                now,
+                state,
+                ignored,
+                RULES_VERSION,
+            ),
+        )
+        self._db.live(now, file.file_id, "Ignored" if ignored else "Seen", ignored or file.head_revision_id)
+
+    def _ranks(self, place: Place) -> tuple[int, int]:
+        ranks = []
+        for folder_id in (place.exam_folder_id, place.parent_id):
+            found = self._db.value("SELECT rank FROM folder WHERE folder_id = ?", (folder_id,))
+            ranks.append(found or self._db.insert("INSERT INTO folder (folder_id) VALUES (?)", (folder_id,)))
+        return ranks[0], ranks[1]
+
+    def vanish(self, gone: Collection[tuple[str, Whereabouts, int]], now: float) -> int:
+        """Write down that files left the source: (file_id, where they are now, Drive's version or 0).
+
+        More than 1,000 files at once, or a fifth of all when that is more than twenty, are held for a person
+        instead: until then they go on counting as inputs.
+
+        Returns:
+            How many known files it concerned.
+        """
+        with self._db.write():
+            known = []
+            for file_id, whereabouts, version in gone:
+                row = self._db.row(
+                    "SELECT rank, version, whereabouts FROM file WHERE file_id = ? AND current = 1",
+                    (file_id,),
+                )
+                if row is None or row["whereabouts"] == whereabouts or (version and version < row["version"]):
+                    continue
+                known.append((file_id, whereabouts, version, row))
+            total = (
+                self._db.value("SELECT count(*) FROM file WHERE current = 1 AND whereabouts = 'PRESENT'") or 0
+            )
+            leaving = sum(1 for entry in known if entry[3]["whereabouts"] == Whereabouts.PRESENT)
+            mass = leaving > 1000 or leaving > max(20, total / 5)
+            for file_id, whereabouts, version, row in known:
+                self._db.execute(
+                    "UPDATE file SET whereabouts = ?, version = max(version, ?) WHERE rank = ?",
+                    (whereabouts, version, row["rank"]),
+                )
+                if mass and row["whereabouts"] == Whereabouts.PRESENT:
+                    self._hold(
+                        row["rank"],
+                        MASS_VANISHED,
+                        f"{leaving} files left the source at once: put them back, or accept it with"
+                        f" `sdd-dicom retry --reason {MASS_VANISHED}`",
+                        now,
+                    )
+                self._db.live(now, file_id, "Vanished", whereabouts)
+                self.mark_series_dirty(file_id)
+            return len(known)
+
+    def touch_listed(self, file_ids: Iterable[str], listing_id: int) -> None:
+        with self._db.write():
+            for file_id in file_ids:
+                self._db.execute(
+                    "UPDATE file SET listing_id = ? WHERE file_id = ? AND current = 1", (listing_id, file_id)
+                )
+
+    def not_listed(self, parent_id: str, listing_id: int) -> list[str]:
+        """Return the present files under `parent_id` that the listing did not show: each is a question."""
+        return [
+            row[0]
+            for row in self._db.rows(
+                "SELECT file_id FROM file WHERE current = 1 AND parent_id = ? AND whereabouts = 'PRESENT'"
+                " AND listing_id < ?",
+                (parent_id, listing_id),
+            )
+        ]
+
+    def parents_in_use(self) -> list[str]:
+        """Return every folder that a present file counts as lying in."""
+        return [
+            row[0]
+            for row in self._db.rows(
+                "SELECT DISTINCT parent_id FROM file WHERE current = 1 AND whereabouts = 'PRESENT'"
+            )
+        ]
+
+    def lying_in(self, parent_id: str) -> list[str]:
+        return [
+            row[0]
+            for row in self._db.rows(
+                "SELECT file_id FROM file WHERE current = 1 AND parent_id = ? AND whereabouts = 'PRESENT'",
+                (parent_id,),
+            )
+        ]
+
+    def relocate(self, parent_id: str, place: Place) -> None:
+        """The exam folder above `parent_id` is another one now: files keep their state."""
+        with self._db.write():
+            exam_rank, folder_rank = self._ranks(place)
+            self._db.execute(
+                "UPDATE file SET exam_folder_id = ?, exam_rank = ?, folder_rank = ?"
+                " WHERE current = 1 AND parent_id = ?",
+                (place.exam_folder_id, exam_rank, folder_rank, parent_id),
+            )
+
+    def mark_series_dirty(self, file_id: str) -> None:
+        """The sets of all series that ever held an instance of this file may have changed."""
+        self._db.execute(
+            "UPDATE series SET dirty = 1 WHERE series_id IN (SELECT series_id FROM instance WHERE file_id = ?)",
+            (file_id,),
+        )
+
+    # ── what is due ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def due(self, now: float, limit: int) -> list[FileRow]:
+        """Return files with a step to take, one exam folder after another, names in order."""
+        return [
+            _record(row)
+            for row in self._db.rows(
+                f"SELECT * FROM file WHERE {_DUE} AND not_before_epoch_s <= ?"
+                " ORDER BY exam_rank, folder_rank, rank LIMIT ?",
+                (now, limit),
+            )
+        ]
+
+    def next_due_epoch_s(self) -> float | None:
+        """Return when the next parked file wakes; None when nothing waits."""
+        found = self._db.value(f"SELECT min(not_before_epoch_s) FROM file WHERE {_DUE}")
+        return None if found is None else float(found)
+
+    def unread(self) -> tuple[int, int]:
+        """Return (files, bytes) that are neither read nor held."""
+        row = self._db.row(f"SELECT count(*), coalesce(sum(size_bytes), 0) FROM file WHERE {_DUE}")
+        assert row is not None
+        return int(row[0]), int(row[1])
+
+    def get(self, file_id: str, head_revision_id: str = "") -> FileRow | None:
+        """Return the row of a revision, or of the newest one."""
+        if head_revision_id:
+            row = self._db.row(
+                "SELECT * FROM file WHERE file_id = ? AND head_revision_id = ?", (file_id, head_revision_id)
+            )
+        else:
+            row = self._db.row("SELECT * FROM file WHERE file_id = ? AND current = 1", (file_id,))
+        return None if row is None else _record(row)
+
+    # ── what became of it ────────────────────────────────────────────────────────────────────────────────────
+
+    def apply(self, row: FileRow, outcome: FileOutcome, now: float, download_clock_s: float) -> None:
+        """Write an outcome in one transaction. A row that changed meanwhile (another state) is left alone."""
+        with self._db.write():
+            state = after(row.state, outcome.event)
+            reason = outcome.reason if isinstance(outcome, Ignored) else ""
+            changed = self._db.execute(
+                "UPDATE file SET state = ?, reason = ?, tries = 0, not_before_epoch_s = 0, rules_version = ?"
+                " WHERE file_id = ? AND head_revision_id = ? AND state = ?",
+                (state, reason, RULES_VERSION, *row.key, row.state),
+            )
+            if not changed:
+                return
+            if isinstance(outcome, Filed):
+                for member, md5_checksum, instance in outcome.instances:
+                    self._file_instance(row, member, md5_checksum, instance, now, download_clock_s)
+            self._db.live(now, row.file_id, outcome.event, reason)
+
+    def _file_instance(
+        self, row: FileRow, member: str, md5_checksum: str, instance: Any, now: float, download_clock_s: float
+    ) -> None:
+        series_id = self._db.value(
+            "INSERT INTO series (study_instance_uid, series_instance_uid) VALUES (?, ?)"
+            " ON CONFLICT DO UPDATE SET dirty = 1 RETURNING series_id",
+            (instance.study_instance_uid, instance.series_instance_uid),
+        )
+        self._db.execute(
+            "UPDATE series SET filed_clock_s = ? WHERE series_id = ?", (download_clock_s, series_id)
+        )
+        self._db.execute(
+            "INSERT OR REPLACE INTO instance VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *row.key,
+                member,
+                series_id,
+                md5_checksum,
+                instance.sop_instance_uid,
+                self._patient_key(instance.patient_id),
+                instance.modality,
+                instance.is_image,
+                now,
+            ),
+        )
+
+    def _patient_key(self, patient_id: str) -> str:
+        """Return a salted hash: two instances can be told apart, nobody can be read from it."""
+        if not patient_id:
+            return ""
+        return hashlib.sha256((self._db.meta("salt") + patient_id).encode()).hexdigest()[:32]
+
+    def park(self, row: FileRow, not_before_epoch_s: float, now: float, code: str) -> None:
+        """Wait until `not_before_epoch_s` before the next try."""
+        with self._db.write():
+            self._db.execute(
+                "UPDATE file SET not_before_epoch_s = ?, tries = tries + 1 WHERE file_id = ? AND head_revision_id = ?",
+                (not_before_epoch_s, *row.key),
+            )
+            self._db.live(now, row.file_id, "Parked", code)
+
+    def hold(self, row: FileRow, code: str, remedy: str, now: float) -> None:
+        """Set aside for a person."""
+        with self._db.write():
+            rank = self._db.value("SELECT rank FROM file WHERE file_id = ? AND head_revision_id = ?", row.key)
+            if rank is not None:
+                self._hold(rank, code, remedy, now)
+                self._db.live(now, row.file_id, "Held", code)
+
+    def _hold(self, rank: int, code: str, remedy: str, now: float) -> None:
+        self._db.execute(
+            "UPDATE file SET held_code = ?, held_remedy = ?, held_since_epoch_s = ? WHERE rank = ?",
+            (code, remedy, now, rank),
+        )
+
+    def held(self) -> list[FileRow]:
+        return [
+            _record(row)
+            for row in self._db.rows(
+                "SELECT * FROM file WHERE held_code != '' AND current = 1"
+                " AND (whereabouts = 'PRESENT' OR held_code = ?) ORDER BY rank",
+                (MASS_VANISHED,),
+            )
+        ]
+
+    def retry(self, now: float, *, file_id: str = "", reason: str = "") -> int:
+        """Clear hold and wait of the file, of all with this reason code, or of all; return how many."""
+        with self._db.write():
+            where, values = "current = 1 AND (held_code != '' OR not_before_epoch_s > 0)", []
+            if file_id:
+                where += " AND file_id = ?"
+                values.append(file_id)
+            if reason:
+                where += " AND held_code = ?"
+                values.append(reason)
+            chosen = self._db.rows(f"SELECT rank, file_id FROM file WHERE {where}", values)
+            for row in chosen:
+                self._db.execute(
+                    "UPDATE file SET held_code = '', held_remedy = '', tries = 0, not_before_epoch_s = 0 WHERE rank = ?",
+                    (row["rank"],),
+                )
+                self._db.live(now, row["file_id"], "Retried")
+                self.mark_series_dirty(row["file_id"])
+            return len(chosen)
+
+    def wake_ignored(self) -> int:
+        """Look again at files that older rules ignored; return how many."""
+        with self._db.write():
+            return self._db.execute(
+                "UPDATE file SET state = ?, reason = '' WHERE state = 'IGNORED' AND current = 1"
+                " AND rules_version < ? AND head_revision_id != ''",
+                (after(FileState.IGNORED, Event.RECONSIDERED), RULES_VERSION),
+            )
+
+    def shorten_waits(self, now: float, longest_s: float) -> None:
+        """After a clock jump no wait is longer than its own full length, and nothing was seen in the future."""
+        with self._db.write():
+            self._db.execute(
+                "UPDATE file SET not_before_epoch_s = ? WHERE not_before_epoch_s > ?",
+                (now + longest_s, now + longest_s),
+            )
+            self._db.execute(
+                "UPDATE file SET first_seen_epoch_s = ? WHERE first_seen_epoch_s > ?", (now, now)
+            )
+            self._db.execute(
+                "UPDATE revision SET not_before_epoch_s = ? WHERE not_before_epoch_s > ?",
+                (now + longest_s, now + longest_s),
+            )

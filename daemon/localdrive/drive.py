@@ -1,0 +1,472 @@
+"""What can happen to items: create, change, move, trash, delete; each one transaction, with its change entry."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from daemon.localdrive import errors
+from daemon.localdrive.items import Blob, Item, check_properties, guess_mime, iso, new_id, new_revision_id
+from daemon.localdrive.settings import Settings
+from daemon.localdrive.store import Store
+from daemon.localdrive.tree import MAX_DEPTH, Tree
+from daemon.model import FOLDER_MIME, SHORTCUT_MIME
+
+USER_LOG = "user"
+KEPT_REVISIONS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and what they said they understand."""
+
+    email: str = ""
+    service_account: bool = False
+    all_drives: bool = False
+    """supportsAllDrives=true"""
+
+
+class Drive:
+    """The rules of the Drive over index and directory. Used from the event loop only."""
+
+    def __init__(self, store: Store, tree: Tree, settings: Settings, *, durable: bool) -> None:
+        self.store = store
+        self.tree = tree
+        self.settings = settings
+        self.durable = durable
+        self.older: dict[str, deque[tuple[float, float, Item | None]]] = {}
+        """For listings that lag: (time of the change, lag, the item before it). In memory only."""
+
+    # ── finding
+
+    def find(self, file_id: str, caller: Caller) -> Item:
+        """Return the item.
+
+        Raises:
+            ApiError: 404 if there is none, it is out of sight, or in a shared drive the caller did not ask for.
+        """
+        item = self.store.get(self.store.root_id if file_id == "root" else file_id)
+        if item is None or self.tree.is_hidden(item) or (item.drive_id and not caller.all_drives):
+            raise errors.not_found(file_id)
+        return item
+
+    def log_of(self, item: Item) -> str:
+        # Changes in a shared drive are told in its own log only; the guide tells apps not to rely on the other.
+        return item.drive_id or USER_LOG
+
+    # ── writing one item
+
+    def record(
+        self,
+        op: str,
+        item: Item,
+        before: Item | None,
+        *,
+        source: str,
+        silent: bool = False,
+        removed: bool = False,
+    ) -> None:
+        """Remember the effect: for listings that lag, for the feed, and for the checker. Inside a transaction."""
+        now = time.time()
+        lag = self.settings.listing_lag_s if source == "api" else self.settings.dropped_listing_lag_s
+        if lag > 0:
+            self.older.setdefault(item.id, deque()).append((now, lag, before))
+        if not silent:
+            log = self.log_of(item)
+            if before is not None and self.log_of(before) != log:
+                self.store.log_change(self.log_of(before), item.id, removed=True, epoch_s=now)
+            self.store.log_change(log, item.id, removed=removed, epoch_s=now)
+        self.store.add_history(
+            now,
+            {
+                "op": op,
+                "source": source,
+                "file_id": item.id,
+                "name": item.name,
+                "mime_type": item.mime,
+                "head_revision_id": item.head,
+                "md5_checksum": item.md5,
+                "size_bytes": item.size,
+                "parent": item.parent,
+                "parent_before": before.parent if before else "",
+                "trashed": bool(item.trashed),
+                "drive_id": item.drive_id,
+                "version": item.version,
+                "properties": item.properties,
+            },
+        )
+
+    def _save(self, op: str, item: Item, before: Item, *, source: str = "api") -> Item:
+        item = replace(item, version=before.version + 1)
+        self.store.put(item)
+        self.record(op, item, before, source=source)
+        return item
+
+    # ── create
+
+    def check_new_id(self, file_id: str, mime: str) -> None:
+        """Raise unless a create may use this id now: 409 used, 400 made up or of the wrong type."""
+        state = self.store.id_state(file_id)
+        if state is None:
+            raise errors.id_not_usable()
+        kind, used = state
+        if used:
+            raise errors.id_in_use()
+        if mime == SHORTCUT_MIME or kind == "shortcuts":
+            if not (mime == SHORTCUT_MIME and kind == "shortcuts"):
+                raise errors.id_not_usable()
+        elif mime.startswith("application/vnd.google-apps.") and mime != FOLDER_MIME:
+            raise errors.forbidden(
+                "unsupportedGeneratedId", "Generated IDs are not supported for Docs Editors formats."
+            )
+
+    def check_create(self, meta: dict[str, Any], caller: Caller, size: int) -> Item:
+        """Return the parent of what `meta` describes, or raise what the real Drive would answer."""
+        parents = meta.get("parents") or ["root"]
+        if not isinstance(parents, list) or not all(isinstance(p, str) and p for p in parents):
+            raise errors.invalid("parents")
+        if len(parents) > 1:
+            raise errors.cannot_add_parent()
+        if meta.get("id"):
+            self.check_new_id(meta["id"], meta.get("mimeType", ""))
+        parent = self.find(parents[0], caller)
+        self.check_container(parent)
+        if (
+            meta.get("mimeType") == FOLDER_MIME
+            and self.tree.depth(parent) + (parent.parent != "") >= MAX_DEPTH
+        ):
+            raise self.too_deep(parent)
+        self.check_storage(
+            parent, caller, size, is_blob=not meta.get("mimeType", "").startswith("application/vnd.google")
+        )
+        check_properties(meta.get("properties") or {}, meta.get("appProperties") or {})
+        return parent
+
+    def check_container(self, parent: Item) -> None:
+        if not parent.is_folder:
+            raise errors.forbidden("parentNotAFolder", "The specified parent is not a folder.")
+        if not self.tree.capabilities(parent)["canAddChildren"]:
+            raise errors.forbidden(
+                "insufficientParentPermissions", "Insufficient permissions for the specified parent."
+            )
+
+    def too_deep(self, parent: Item) -> errors.ApiError:
+        reason = "teamDriveHierarchyTooDeep" if parent.drive_id else "myDriveHierarchyDepthLimitExceeded"
+        return errors.forbidden(reason, "The folder hierarchy would be deeper than 100 levels.")
+
+    def check_storage(self, parent: Item, caller: Caller, size: int, *, is_blob: bool) -> None:
+        if not is_blob or parent.drive_id:
+            return
+        if caller.service_account and not self.settings.service_account_has_storage:
+            raise errors.storage_full(
+                "Service Accounts do not have storage quota. Leverage shared drives or use OAuth delegation instead."
+            )
+        limit = self.settings.storage_limit_bytes
+        if limit and self.store.usage()[0] + size > limit:
+            raise errors.storage_full()
+
+    def create(self, meta: dict[str, Any], caller: Caller, blob: Blob | None, media_type: str = "") -> Item:
+        """Make the item that `meta` describes, `blob` its bytes (None for folders, shortcuts and documents)."""
+        parent = self.check_create(meta, caller, blob.size if blob else 0)
+        name = meta.get("name") or "Untitled"
+        mime = meta.get("mimeType") or media_type
+        now = iso(time.time())
+        if mime == SHORTCUT_MIME:
+            meta = {**meta, "_target": self._shortcut_target(meta, caller)}
+        item = Item(
+            id=meta.get("id") or new_id(),
+            parent=parent.id,
+            name=name,
+            mime=mime if mime.startswith("application/vnd.google-apps.") else guess_mime(name, mime),
+            created=meta.get("createdTime") or now,
+            modified=meta.get("modifiedTime") or meta.get("createdTime") or now,
+            drive_id=parent.drive_id,
+            target_id=meta["_target"].id if "_target" in meta else "",
+            target_mime=meta["_target"].mime if "_target" in meta else "",
+            properties={k: v for k, v in (meta.get("properties") or {}).items() if v is not None},
+            app_properties={k: v for k, v in (meta.get("appProperties") or {}).items() if v is not None},
+            description=meta.get("description", ""),
+            starred=int(bool(meta.get("starred"))),
+        )
+        source: Path | None = None
+        if blob is not None:
+            item = replace(
+                item, size=blob.size, md5=blob.md5, sha1=blob.sha1, sha256=blob.sha256, head=new_revision_id(),
+                dev=blob.dev, ino=blob.ino, mtime_ns=blob.mtime_ns, original_name=meta.get("originalFilename") or name,
+            )  # fmt: skip
+            source = Path(blob.path)
+        elif item.is_folder:
+            source = self.tree.tmp_path("folder-" + item.id)
+            source.mkdir()
+            stat = source.lstat()
+            item = replace(item, dev=stat.st_dev, ino=stat.st_ino)
+        if source is not None:
+            folder = self.tree.path(parent)
+            item = replace(item, disk_name=self.tree.free_disk_name(folder, name, item.id))
+            self._need_room(folder / item.disk_name)
+        with self.store.transaction():
+            self.store.use_id(item.id)
+            self.store.put(item)
+            if item.is_blob:
+                self.store.add_revision(item, time.time())
+            if source is not None:
+                self.store.rename_after_commit(source, self.tree.path(item))
+            self.record("create", item, None, source="api")
+        return item
+
+    def _shortcut_target(self, meta: dict[str, Any], caller: Caller) -> Item:
+        target_id = (meta.get("shortcutDetails") or {}).get("targetId")
+        if not target_id:
+            raise errors.invalid("shortcutDetails.targetId", "The shortcut target is missing.")
+        target = self.find(target_id, caller)
+        if target.is_shortcut:
+            raise errors.invalid("shortcutDetails.targetId", "A shortcut cannot target a shortcut.")
+        return target
+
+    def _need_room(self, path: Path) -> None:
+        if len(os.fsencode(path)) > 4000:
+            raise errors.forbidden(
+                "myDriveHierarchyDepthLimitExceeded", "The path is too long for this disk."
+            )
+
+    # ── update
+
+    def check_update(self, item: Item, meta: dict[str, Any]) -> None:
+        capabilities = self.tree.capabilities(item)
+        if not capabilities["canEdit"]:
+            raise errors.no_permission(item.id)
+        if "trashed" in meta and not capabilities["canTrash"]:
+            raise errors.no_permission(item.id)
+        merged = _merge(item.properties, meta.get("properties"))
+        check_properties(merged, _merge(item.app_properties, meta.get("appProperties")))
+
+    def update(
+        self,
+        file_id: str,
+        meta: dict[str, Any],
+        caller: Caller,
+        *,
+        add_parents: str = "",
+        remove_parents: str = "",
+        blob: Blob | None = None,
+        media_type: str = "",
+    ) -> Item:
+        """Change metadata, place and bytes in one step."""
+        before = self.find(file_id, caller)
+        self.check_update(before, meta)
+        if blob is not None:
+            self.check_media_update(before, caller, blob.size)
+        if not (self.tree.path(before).exists() or not before.disk_name):
+            # People took it away; the scanner has not told yet.
+            raise errors.backend_error()
+        target = self._target_parent(before, caller, add_parents, remove_parents)
+        item = self._with_metadata(before, meta)
+        if target is not None:
+            item = replace(item, parent=target.id, drive_id=target.drive_id)
+        if "trashed" in meta:
+            item = replace(
+                item, trashed=int(meta["trashed"]), trashed_time=iso(time.time()) if meta["trashed"] else ""
+            )
+        if blob is not None:
+            item = self._with_blob(item, blob, meta, media_type)
+        elif self._is_real_change(before, item) and "modifiedTime" not in meta:
+            item = replace(item, modified=iso(time.time()))
+        item = self._with_disk_name(before, item)
+        op = self._op(before, item, blob)
+        with self.store.transaction():
+            if before.disk_name and (self.tree.path(before) != (new_path := self.tree.path(item))):
+                self.store.rename_after_commit(self.tree.path(before), new_path)
+            if blob is not None:
+                self._keep_old_bytes(before)
+                self.store.rename_after_commit(Path(blob.path), self.tree.path(item))
+            saved = self._save(op, item, before)
+            if target is not None and before.is_folder and before.drive_id != saved.drive_id:
+                self._follow_into_drive(saved)
+            if blob is not None:
+                self.store.add_revision(saved, time.time())
+        return saved
+
+    def _op(self, before: Item, item: Item, blob: Blob | None) -> str:
+        if blob is not None:
+            return "content"
+        if before.trashed != item.trashed:
+            return "trash" if item.trashed else "restore"
+        if before.parent != item.parent:
+            return "move"
+        return "rename" if before.name != item.name else "metadata"
+
+    def _is_real_change(self, before: Item, item: Item) -> bool:
+        # Trashing, restoring and moving do not touch modifiedTime (drive-api.md, section 1).
+        return (before.name, before.description, before.properties) != (
+            item.name,
+            item.description,
+            item.properties,
+        )
+
+    def check_media_update(self, item: Item, caller: Caller, size: int) -> None:
+        if not item.is_blob:
+            raise errors.forbidden(
+                "fileNotDownloadable", "Only files with binary content can be given content."
+            )
+        self.check_storage(item, caller, max(0, size - item.size), is_blob=True)
+
+    def _with_metadata(self, item: Item, meta: dict[str, Any]) -> Item:
+        changes: dict[str, Any] = {}
+        for key, column in (("name", "name"), ("description", "description"), ("modifiedTime", "modified")):
+            if meta.get(key) is not None:
+                changes[column] = meta[key]
+        if "starred" in meta:
+            changes["starred"] = int(bool(meta["starred"]))
+        if meta.get("mimeType") and item.is_blob:
+            changes["mime"] = meta["mimeType"]
+        if meta.get("originalFilename"):
+            changes["original_name"] = meta["originalFilename"]
+        changes["properties"] = _merge(item.properties, meta.get("properties"))
+        changes["app_properties"] = _merge(item.app_properties, meta.get("appProperties"))
+        return replace(item, **changes)
+
+    def _with_blob(self, item: Item, blob: Blob, meta: dict[str, Any], media_type: str) -> Item:
+        # Identical bytes make a new revision too: whether the real Drive spares it is unknown, so nobody may count on it.
+        return replace(
+            item,
+            size=blob.size,
+            md5=blob.md5,
+            sha1=blob.sha1,
+            sha256=blob.sha256,
+            dev=blob.dev,
+            ino=blob.ino,
+            mtime_ns=blob.mtime_ns,
+            head=new_revision_id(),
+            mime=meta.get("mimeType") or guess_mime(item.name, media_type),
+            modified=meta.get("modifiedTime") or iso(time.time()),
+        )
+
+    def _with_disk_name(self, before: Item, item: Item) -> Item:
+        """Choose the name on disk anew where name or place changed."""
+        if not before.disk_name:
+            return item
+        if before.name == item.name and before.parent == item.parent and before.trashed == item.trashed:
+            return item
+        if item.trashed:
+            return item
+        folder = self.tree.path(self.store.folders[item.parent])
+        wanted = self.tree.free_disk_name(folder, item.name, item.id)
+        self._need_room(folder / wanted)
+        return replace(item, disk_name=wanted)
+
+    def _keep_old_bytes(self, before: Item) -> None:
+        """Link the bytes of the head that is about to be replaced, so that pinned downloads go on."""
+        kept = self.tree.revision_path(before.id, before.head)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        path = self.tree.path(before)
+        stat = path.lstat()
+        if (stat.st_ino, stat.st_mtime_ns, stat.st_size) == (before.ino, before.mtime_ns, before.size):
+            kept.unlink(missing_ok=True)
+            kept.hardlink_to(path)
+        revisions = self.store.revisions(before.id)
+        for old in revisions[:-KEPT_REVISIONS]:
+            self.tree.revision_path(before.id, old["id"]).unlink(missing_ok=True)
+            self.store.drop_revision(before.id, old["id"])
+
+    def _target_parent(self, item: Item, caller: Caller, add: str, remove: str) -> Item | None:
+        """Return the folder to move to; None if the item stays. Source: drive-api.md, 2.1, refused moves."""
+        adds = [self.find(i, caller) for i in add.split(",") if i]
+        removes = [self.store.root_id if i == "root" else i for i in remove.split(",") if i]
+        visible = self.tree.visible_parents(item)
+        for parent_id in removes:
+            if parent_id not in visible:
+                raise errors.invalid("removeParents", f"The item does not have the parent {parent_id}.")
+        if not adds:
+            if removes:
+                raise errors.forbidden("cannotRemoveLastParent", "An item needs a parent.")
+            return None
+        if len(adds) > 1:
+            raise errors.cannot_add_parent()
+        target = adds[0]
+        if target.id == item.parent and not removes:
+            return None
+        if not removes or target.id == item.parent:
+            raise errors.cannot_add_parent()
+        self.check_container(target)
+        self._check_move(item, target)
+        return target
+
+    def _check_move(self, item: Item, target: Item) -> None:
+        if not item.parent:
+            raise errors.no_permission(item.id)
+        if self.tree.is_within(target, item.id):
+            raise errors.forbidden("cyclicHierarchy", "A folder cannot be moved into itself.")
+        if item.drive_id != target.drive_id and item.is_folder:
+            raise errors.forbidden(
+                "teamDrivesFolderMoveInNotSupported", "Moving folders into shared drives is not supported."
+            )
+        source_top, target_top = self.tree.shared_top(item), self.tree.shared_top(target)
+        if source_top is not None and item.owner and source_top != target_top:
+            raise errors.cannot_add_parent()
+        if item.is_folder and self.tree.depth(target) + 1 + self.tree.height(item) >= MAX_DEPTH:
+            raise self.too_deep(target)
+
+    def _follow_into_drive(self, folder: Item) -> None:
+        for child in self.store.children(folder.id):
+            moved = replace(child, drive_id=folder.drive_id)
+            self.store.put(moved)
+            if moved.is_folder:
+                self._follow_into_drive(moved)
+
+    # ── delete
+
+    def delete(self, file_id: str, caller: Caller) -> None:
+        """Delete for good, with everything below."""
+        item = self.find(file_id, caller)
+        if not self.tree.capabilities(item)["canDelete"]:
+            raise errors.no_permission(item.id)
+        self.remove(item, source="api")
+
+    def remove(self, item: Item, *, source: str) -> None:
+        """Take the item and what is below out of the index, and off the disk if it is still there.
+
+        One entry for the item itself and none for what is below, as for a move.
+        """
+        below = self._below(item)
+        grave = self.tree.tmp_path("deleted-" + item.id)
+        with self.store.transaction():
+            for gone in [*below, item]:
+                if gone.disk_name and (gone.id == item.id or gone.trashed):
+                    self.store.rename_after_commit(self.tree.path(gone), grave / gone.id)
+            for gone in [*below, item]:
+                self.store.drop(gone.id)
+                self.record("delete", gone, gone, source=source, silent=gone.id != item.id, removed=True)
+        shutil.rmtree(grave, ignore_errors=True)
+        for gone in [*below, item]:
+            if gone.is_blob:
+                shutil.rmtree(self.tree.hidden / "revisions" / gone.id, ignore_errors=True)
+
+    def _below(self, item: Item) -> list[Item]:
+        if not item.is_folder:
+            return []
+        found: list[Item] = []
+        for child in self.store.children(item.id):
+            found += [*self._below(child), child]
+        return found
+
+    # ── what other people do
+
+    def touch(self, item: Item, op: str, **changes: Any) -> Item:
+        """Change columns directly (viewed, flags, shared): a new version and an entry in the feed."""
+        with self.store.transaction():
+            return self._save(op, replace(item, **changes), item, source="people")
+
+
+def _merge(have: dict[str, str], changes: dict[str, str | None] | None) -> dict[str, str]:
+    merged = dict(have)
+    for key, value in (changes or {}).items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = value
+    return merged

@@ -1,0 +1,212 @@
+"""`files.list`: which items, in which order, which page; and how late it is allowed to be."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from daemon.localdrive import errors, query
+from daemon.localdrive.drive import Caller, Drive
+from daemon.localdrive.fields import selection
+from daemon.localdrive.items import Item
+from daemon.localdrive.resources import Resource, Resources
+
+_NATURAL = re.compile(r"(\d+)")
+
+
+def _natural(name: str) -> list[Any]:
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in _NATURAL.split(name.lower())]
+
+
+_ORDERS: dict[str, Callable[[Item], Any]] = {
+    "name": lambda i: i.name.lower(),
+    "name_natural": lambda i: _natural(i.name),
+    "createdTime": lambda i: i.created,
+    "modifiedTime": lambda i: i.modified,
+    "modifiedByMeTime": lambda i: i.modified,
+    "recency": lambda i: max(i.modified, i.viewed),
+    "viewedByMeTime": lambda i: i.viewed,
+    "sharedWithMeTime": lambda i: i.created if i.shared_role else "",
+    "folder": lambda i: not i.is_folder,
+    "quotaBytesUsed": lambda i: i.size,
+    "starred": lambda i: i.starred,
+}
+
+
+def flag(params: Mapping[str, str], name: str) -> bool:
+    """Return a boolean parameter; absent is false.
+
+    Raises:
+        ApiError: 400 on anything but true or false.
+    """
+    value = params.get(name, "false").lower()
+    if value not in {"true", "false"}:
+        raise errors.invalid(name)
+    return value == "true"
+
+
+def whole_number(params: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    """Return an integer parameter between `low` and `high`; 400 outside, where the schema promises "coerced"."""
+    text = params.get(name)
+    if text is None:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        raise errors.invalid_parameter(name, f"Invalid value for {name}.") from None
+    if not low <= value <= high:
+        raise errors.invalid_parameter(
+            name, f"Invalid value '{value}'. Values must be within the range: [{low}, {high}]"
+        )
+    return value
+
+
+class Listing:
+    """Answers `files.list` from the index and the memory of how it looked a moment ago."""
+
+    def __init__(self, drive: Drive) -> None:
+        self._drive = drive
+
+    def page(self, params: Mapping[str, str], caller: Caller, resources: Resources) -> Resource:
+        """Return one page.
+
+        Raises:
+            ApiError: 400 on a bad parameter, 403/404 on shared drives asked for wrongly.
+        """
+        # One selection for the page and its items: asked for files(id) only, nothing else is computed.
+        wanted = selection("FileList", params.get("fields", ""))
+        page_size = whole_number(params, "pageSize", 100, 1, 1000)
+        belongs = self._corpora(params, caller)
+        node = query.parse(params["q"]) if params.get("q", "").strip() else None
+        orders = self._orders(params.get("orderBy", ""))
+        start = self._offset(params)
+        found = self._found(node, belongs)
+        found.sort(key=lambda i: (i.created, i.id), reverse=True)
+        for key, descending in reversed(orders):
+            found.sort(key=key, reverse=descending)
+        page = found[start : start + page_size]
+        out: Resource = {}
+        everything = not wanted or "*" in wanted
+        if everything or "kind" in wanted:
+            out["kind"] = "drive#fileList"
+        if everything or "incompleteSearch" in wanted:
+            out["incompleteSearch"] = False
+        if everything or "files" in wanted:
+            each = wanted.get("files", wanted.get("*", {}))
+            out["files"] = [resources.file(item, each) for item in page]
+        if start + page_size < len(found) and (everything or "nextPageToken" in wanted):
+            out["nextPageToken"] = self._token(params, start + page_size)
+        return out
+
+    def _corpora(self, params: Mapping[str, str], caller: Caller) -> Callable[[Item], bool]:
+        included = flag(params, "includeItemsFromAllDrives")
+        corpora, drive_id = params.get("corpora", ""), params.get("driveId", "")
+        if included and not caller.all_drives:
+            raise errors.forbidden(
+                "supportsTeamDrivesRequired", "includeItemsFromAllDrives needs supportsAllDrives=true."
+            )
+        if params.get("spaces", "drive") != "drive":
+            raise errors.invalid("spaces")
+        if drive_id and corpora not in {"", "drive"}:
+            raise errors.invalid("driveId", "driveId goes with corpora=drive only.")
+        if corpora == "drive" or drive_id:
+            if not drive_id:
+                raise errors.required("driveId")
+            if not included:
+                raise errors.forbidden(
+                    "supportsTeamDrivesRequired", "includeItemsFromAllDrives must be true."
+                )
+            if not corpora:
+                raise errors.invalid("corpora", "driveId needs corpora=drive.")
+            if drive_id not in {row[0] for row in self._drive.store.drives()}:
+                raise errors.ApiError(
+                    404, "notFound", f"Shared drive not found: {drive_id}", location="driveId"
+                )
+            return lambda item: item.drive_id == drive_id and item.id != drive_id
+        if corpora == "allDrives":
+            if not included:
+                raise errors.forbidden(
+                    "supportsTeamDrivesRequired", "includeItemsFromAllDrives must be true."
+                )
+            return lambda item: item.id != item.drive_id
+        if corpora not in {"", "user"}:
+            raise errors.invalid("corpora")
+        return lambda item: not item.drive_id
+
+    def _orders(self, text: str) -> list[tuple[Callable[[Item], Any], bool]]:
+        found = []
+        for part in filter(None, (p.strip() for p in text.split(","))):
+            words = part.split()
+            if words[0] not in _ORDERS or words[1:] not in ([], ["desc"]):
+                raise errors.invalid("orderBy")
+            found.append((_ORDERS[words[0]], len(words) == 2))
+        return found
+
+    def _found(self, node: query.Node | None, belongs: Callable[[Item], bool]) -> list[Item]:
+        tree, root_id = self._drive.tree, self._drive.store.root_id
+        parent = query.single_parent(node) if node is not None else ""
+        parent = root_id if parent == "root" else parent
+        dropped = query.dropped_parent(node) if node is not None else ""
+        dropped = root_id if dropped == "root" else dropped
+        known: dict[str, bool] = {}
+
+        def trashed(item: Item) -> bool:
+            if item.trashed:
+                return True
+            if item.parent not in known:
+                folder = self._drive.store.folders.get(item.parent)
+                known[item.parent] = folder is not None and tree.is_trashed(folder)
+            return known[item.parent]
+
+        view = query.View(trashed=trashed, parents=tree.visible_parents, root_id=root_id)
+        hidden = any(folder.flags for folder in self._drive.store.folders.values())
+        return [
+            item
+            for item in self._late(parent)
+            if item.id != root_id
+            and belongs(item)
+            and (not dropped or item.parent != dropped)
+            and (node is None or query.matches(node, item, view))
+            and not (hidden and tree.is_hidden(item))
+            and not item.flags.get("no_access")
+        ]
+
+    def _late(self, parent: str) -> list[Item]:
+        """Return the items (under `parent`, if given) as a listing sees them now: recent writes are not in it."""
+        store, older, now = self._drive.store, self._drive.older, time.time()
+        then: dict[str, Item | None] = {}
+        for file_id in list(older):
+            entries = older[file_id]
+            while entries and entries[0][0] + entries[0][1] <= now:
+                entries.popleft()
+            if entries:
+                then[file_id] = entries[0][2]
+            else:
+                del older[file_id]
+        items = store.children(parent) if parent else list(store.every())
+        late = [item for item in then.values() if item is not None and (not parent or item.parent == parent)]
+        return [item for item in items if item.id not in then] + late
+
+    def _token(self, params: Mapping[str, str], offset: int) -> str:
+        body = json.dumps([offset, self._query_mark(params), self._drive.settings.list_token_epoch])
+        return "~!!~" + base64.urlsafe_b64encode(body.encode()).decode()
+
+    def _offset(self, params: Mapping[str, str]) -> int:
+        token = params.get("pageToken", "")
+        if not token:
+            return 0
+        try:
+            offset, mark, epoch = json.loads(base64.urlsafe_b64decode(token.removeprefix("~!!~")))
+        except ValueError:
+            raise errors.invalid("pageToken") from None
+        if mark != self._query_mark(params) or epoch != self._drive.settings.list_token_epoch:
+            raise errors.invalid("pageToken")
+        return int(offset)
+
+    def _query_mark(self, params: Mapping[str, str]) -> int:
+        return zlib.crc32(repr([params.get(k) for k in ("q", "orderBy", "corpora", "driveId")]).encode())

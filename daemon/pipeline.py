@@ -1,0 +1,61 @@
+"""Which step follows which fact: one function for each state that is not final."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from daemon import acquire
+from daemon.convert import convert
+from daemon.delivery.deliver import deliver
+from daemon.delivery.reserve import reserve
+from daemon.errors import Scope
+from daemon.lifecycle import Event, FileState, SeriesState, State
+from daemon.settle import Settling
+
+
+class Lane(StrEnum):
+    """What a step waits for: steps of one lane share its workers, and never hold up another lane."""
+
+    DOWNLOAD = "download"
+    CONVERT = "convert"
+    DELIVER = "deliver"
+    SETTLE = "settle"
+    """Not a worker's: the dispatcher looks at all gathering series at once."""
+
+
+LANE_SCOPE: dict[Lane, Scope] = {
+    Lane.DOWNLOAD: Scope.DOWNLOADS,
+    Lane.CONVERT: Scope.ITEM,
+    Lane.DELIVER: Scope.UPLOADS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`function(context, row)` reads a fact and returns the next one as an outcome with one of `events`."""
+
+    function: Callable[..., Any]
+    events: frozenset[Event]
+    lane: Lane
+
+
+STEPS: dict[State, Step] = {
+    FileState.SEEN: Step(acquire.download, frozenset({Event.FETCHED}), Lane.DOWNLOAD),
+    FileState.FETCHED: Step(
+        acquire.inspect, frozenset({Event.FILED, Event.IGNORED, Event.LOST}), Lane.DOWNLOAD
+    ),
+    SeriesState.GATHERING: Step(Settling.settle, frozenset({Event.SETTLED, Event.SUPERSEDED}), Lane.SETTLE),
+    SeriesState.SETTLED: Step(convert, frozenset({Event.CONVERTED, Event.IGNORED}), Lane.CONVERT),
+    SeriesState.CONVERTED: Step(reserve, frozenset({Event.RESERVED, Event.ABANDONED}), Lane.DELIVER),
+    SeriesState.RESERVED: Step(deliver, frozenset({Event.DELIVERED, Event.ABANDONED}), Lane.DELIVER),
+}
+
+
+def states_of(lane: Lane) -> tuple[SeriesState, ...]:
+    """Return the states of series whose step runs in the lane."""
+    return tuple(
+        state for state, step in STEPS.items() if step.lane is lane and isinstance(state, SeriesState)
+    )

@@ -1,0 +1,195 @@
+"""The configured folders, found on Drive: source, output, and where staging lies. Decided at start, by id."""
+
+from __future__ import annotations
+
+from loguru import logger
+
+from daemon.clock import Clock
+from daemon.config import FolderRef, Settings
+from daemon.drive.client import Drive
+from daemon.errors import NotThere, Refused, Scope
+from daemon.ledger import Ledger
+from daemon.model import File
+from daemon.tree import Places
+
+_DEPTH_AT_MOST = 100  # Drive allows no deeper folders
+
+
+class Unusable(Refused):
+    """A configured folder cannot be used: at start the program ends with 69."""
+
+    def __init__(self, code: str, what: str, remedy: str) -> None:
+        super().__init__(code, what, remedy=remedy, scope=Scope.SERVICE)
+
+
+def resolve(drive: Drive, ledger: Ledger, settings: Settings, clock: Clock) -> Places:
+    """Find the folders; make the output folder when it is missing.
+
+    A path that was resolved before is taken from the ledger by id: searches lag, and people rename folders.
+
+    Raises:
+        Unusable: `SOURCE_MISSING`, `OUTPUT_INSIDE_SOURCE`, `OUTPUT_NOT_WRITABLE` …, with a remedy.
+    """
+    source = find_source(drive, ledger, settings)
+    output = _known(drive, ledger, "output", settings.drive.output) or _find_output(
+        drive, ledger, settings.drive.output, clock
+    )
+    check_output(drive, source, output)
+    staging_parent_id = ledger.meta(f"staging_parent:{output.file_id}") or _staging_parent(drive, output)
+    with ledger.write():
+        _remember(ledger, "source", settings.drive.source, source)
+        _remember(ledger, "output", settings.drive.output, output)
+        ledger.set_meta(f"staging_parent:{output.file_id}", staging_parent_id)
+    return Places(source.file_id, output.file_id, staging_parent_id)
+
+
+def find_source(drive: Drive, ledger: Ledger | None, settings: Settings) -> File:
+    """Return the source folder.
+
+    Raises:
+        Unusable: `SOURCE_MISSING`, `SOURCE_AMBIGUOUS`, `NOT_A_FOLDER`.
+    """
+    reference = settings.drive.source
+    known = _known(drive, ledger, "source", reference) if ledger is not None else None
+    if known is not None:
+        return known
+    found = find_folder(drive, reference, "source")
+    if found is None:
+        raise Unusable(
+            "SOURCE_MISSING",
+            "the source folder does not exist, or this account cannot see it",
+            "Create it, share it with the account, or correct drive.source",
+        )
+    return found
+
+
+def find_folder(drive: Drive, reference: FolderRef, key: str) -> File | None:
+    """Return the folder that a configuration value names, None when there is none.
+
+    Raises:
+        Unusable: several folders bear the name, or it is no folder.
+    """
+    if reference.kind == "id":
+        try:
+            return _folder(drive.get(reference.value), key)
+        except NotThere:
+            return None
+    names = [name for name in reference.value.split("/") if name]
+    here = drive.root_id()
+    found: File | None = None
+    for depth, name in enumerate(names):
+        candidates = drive.find_child(here, name)
+        if not candidates and depth == 0:
+            candidates = drive.find_shared(name)
+        if len(candidates) > 1:
+            raise Unusable(
+                f"{key.upper()}_AMBIGUOUS",
+                f"{len(candidates)} folders match drive.{key}: {', '.join(c.file_id for c in candidates)}",
+                f'Name one by its id: drive.{key} = "id:…"',
+            )
+        if not candidates:
+            return None
+        found = candidates[0]
+        here = found.file_id
+    return found if found is not None else drive.get(here)
+
+
+def _folder(file: File, key: str) -> File:
+    if not file.is_folder or file.trashed:
+        raise Unusable(
+            "NOT_A_FOLDER",
+            f"drive.{key} names {file.file_id}, which is {'in the trash' if file.trashed else 'no folder'}",
+            f"Correct drive.{key}, or restore the folder",
+        )
+    return file
+
+
+def _known(drive: Drive, ledger: Ledger, key: str, reference: FolderRef) -> File | None:
+    """Return the folder that this very reference was resolved to before, unless it is gone since."""
+    if ledger.meta(f"{key}_ref") != f"{reference.kind}:{reference.value}":
+        return None
+    try:
+        file = drive.get(ledger.meta(f"{key}_id"))
+    except NotThere:
+        return None
+    return None if file.trashed else file
+
+
+def _remember(ledger: Ledger, key: str, reference: FolderRef, file: File) -> None:
+    ledger.set_meta(f"{key}_ref", f"{reference.kind}:{reference.value}")
+    ledger.set_meta(f"{key}_id", file.file_id)
+
+
+def _find_output(drive: Drive, ledger: Ledger, reference: FolderRef, clock: Clock) -> File:
+    found = find_folder(drive, reference, "output")
+    if found is not None:
+        return found
+    if reference.kind == "id":
+        raise Unusable(
+            "OUTPUT_MISSING",
+            f"the output folder {reference.value} does not exist, or this account cannot see it",
+            "Share it with the account as Editor, or correct drive.output",
+        )
+    here = drive.root_id()
+    for name in (name for name in reference.value.split("/") if name):
+        candidates = drive.find_child(here, name)
+        found = candidates[0] if candidates else _make(drive, ledger, here, name, clock)
+        here = found.file_id
+    assert found is not None  # an empty path names the root, which exists
+    return found
+
+
+def _make(drive: Drive, ledger: Ledger, parent_id: str, name: str, clock: Clock) -> File:
+    """Make one folder of the output path under a reserved id: a repeated start finds it, not a second one."""
+    deliveries = ledger.deliveries
+    if deliveries.spare_ids(clock.now() - 86_400) == 0:
+        deliveries.stock(drive.generate_ids(10), clock.now())
+    folder = deliveries.out_folder(parent_id, f"output:{name}")
+    logger.info("Making the output folder {}", folder.folder_id)
+    made = drive.create_folder(file_id=folder.folder_id, name=name, parent_id=parent_id, properties={})
+    if made.trashed:
+        # A person threw the earlier one away: the id is used up, the next call takes another.
+        deliveries.forget_folder(folder.folder_id)
+        return _make(drive, ledger, parent_id, name, clock)
+    deliveries.folder_made(folder.folder_id)
+    return made
+
+
+def check_output(drive: Drive, source: File, output: File) -> None:
+    """Make sure that results cannot become input, and that they can be written.
+
+    Raises:
+        Unusable: `OUTPUT_INSIDE_SOURCE`, `OUTPUT_NOT_WRITABLE`.
+    """
+    here: File | None = output
+    for _ in range(_DEPTH_AT_MOST):
+        if here is None:
+            break
+        if here.file_id == source.file_id:
+            raise Unusable(
+                "OUTPUT_INSIDE_SOURCE",
+                f"the output folder {output.file_id} lies in the source folder {source.file_id}",
+                "Choose a folder beside the source for drive.output",
+            )
+        here = _parent(drive, here)
+    if not output.can_add_children:
+        raise Unusable(
+            "OUTPUT_NOT_WRITABLE",
+            f"this account cannot write into the output folder {output.file_id}",
+            "Share it with the account as Editor",
+        )
+
+
+def _parent(drive: Drive, file: File) -> File | None:
+    try:
+        return drive.get(file.parents[0]) if file.parents else None
+    except NotThere:
+        return None
+
+
+def _staging_parent(drive: Drive, output: File) -> str:
+    """Return where staging lies: beside the output folder on the same drive, or in it where that cannot be."""
+    parent = _parent(drive, output)
+    if parent is not None and parent.can_add_children and parent.drive_id == output.drive_id:
+        return parent.file_id
+    return output.file_id

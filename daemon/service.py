@@ -1,0 +1,292 @@
+"""Life of the process: start, APScheduler jobs, signals, sd_notify, orderly stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import sdnotify
+from apscheduler.schedulers.background import BackgroundScheduler
+from loguru import logger
+
+from daemon.assembly import Daemon
+from daemon.config import Settings
+from daemon.errors import Kind, Scope, Transient, Trouble
+from daemon.places import Unusable
+
+DISPATCH_EVERY_S = 1.0
+TIDY_EVERY_S = 60.0
+DRAIN_S = 30.0
+"""How long a stop waits for running steps; the unit allows more before it kills."""
+START_RETRY_S = 10.0
+LOOP_SILENT_AT_MOST_S = 900.0
+"""A loop that neither ends nor asks Drive anything for this long hangs."""
+
+
+class Stop(Exception):
+    """The program ends at start: the exit code, and why."""
+
+    def __init__(self, exit_code: int, trouble: Trouble) -> None:
+        super().__init__(str(trouble))
+        self.exit_code = exit_code
+        self.trouble = trouble
+
+
+def exit_code_of(trouble: Trouble) -> int:
+    """Return the exit code for a trouble found at start (sysexits.h: 69 unavailable, 75 tempfail, 77 noperm)."""
+    if isinstance(trouble, Unusable):
+        return 69
+    if trouble.code == "LOCKED":
+        return 75
+    if trouble.scope is Scope.SERVICE and trouble.code in CREDENTIALS:
+        return 77
+    return 1
+
+
+CREDENTIALS = frozenset(
+    {"LOGIN_LOST", "NO_TOKEN", "TOKEN_UNREADABLE", "NO_CLIENT_FILE", "SCOPE_MISSING", "NO_SERVICE_ACCOUNT"}
+)
+
+
+class Service:
+    """The long-running daemon.
+
+    Args:
+        settings: where, how often, how much.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stop = threading.Event()
+        self._notifier = sdnotify.SystemdNotifier()
+        self._daemon: Daemon | None = None
+        self._ticks: dict[str, float] = {}
+        self._poll_lock = threading.Lock()
+
+    # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self) -> int:
+        """Run until SIGTERM or SIGINT; return the exit code.
+
+        Raises:
+            Stop: at start only, with the exit code.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop.set())
+        daemon = Daemon(self._settings, stop=self._stop)
+        self._daemon = daemon
+        try:
+            # systemd is told early: without a network the start goes on by itself, for as long as it takes.
+            self._notify("READY=1")
+            if not assemble(daemon, self._stop, self._status):
+                return 0
+            self._live(daemon)
+        finally:
+            self._notify("STOPPING=1")
+            daemon.close()
+        return 0
+
+    def _live(self, daemon: Daemon) -> None:
+        scheduler = BackgroundScheduler(
+            job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None}, timezone="UTC"
+        )
+        from daemon.control import ControlServer
+
+        control = ControlServer(daemon, poll=self.poll_soon)
+        drive = self._settings.drive
+        self._every(scheduler, "poll", drive.poll_interval_s, self._poll, at_once=True)
+        self._every(scheduler, "dispatch", DISPATCH_EVERY_S, self._dispatch, at_once=True)
+        self._every(scheduler, "true-up", min(3600.0, drive.crawl_interval_h * 3600), self._true_up)
+        self._every(scheduler, "tidy", TIDY_EVERY_S, self._tidy)
+        self._every(scheduler, "heartbeat", self._heartbeat_every_s(), self._heartbeat, at_once=True)
+        self._scheduler = scheduler
+        control.start()
+        scheduler.start()
+        logger.info("Watching the source folder {}", daemon.context.places.source_id)
+        self._stop.wait()
+        logger.info("Stopping")
+        self._notify("STOPPING=1\nSTATUS=Waiting for running steps")
+        scheduler.shutdown(wait=False)
+        control.stop()
+        daemon.workers.stop()
+        if not daemon.workers.drain(DRAIN_S):
+            # Every step is safe to cut off: its fact is not written, and the next start takes it again.
+            logger.warning("{} steps did not end in time and are cut off", len(daemon.workers.running()))
+            daemon.close()
+            os._exit(0)
+
+    def poll_soon(self) -> None:
+        """Let the poll job run now (somebody asked for a crawl or a retry)."""
+        self._scheduler.modify_job("poll", next_run_time=_utc_now())
+
+    def _every(
+        self, scheduler: BackgroundScheduler, name: str, seconds: float, job: Callable[[], None], *, at_once: bool = False
+    ) -> None:
+        extra = {"next_run_time": _utc_now()} if at_once else {}
+        self._ticks[name] = time.monotonic()
+        scheduler.add_job(lambda: self._guarded(name, job), "interval", seconds=seconds, id=name, **extra)
+
+    def _guarded(self, name: str, job: Callable[[], None]) -> None:
+        """Run a job: a trouble closes its scope, anything else is a bug; neither ends the loop."""
+        self._ticks[name] = time.monotonic()
+        assert self._daemon is not None
+        try:
+            job()
+        except Trouble as exc:
+            if not self._stop.is_set():
+                self._daemon.troubled(exc)
+        except Exception as exc:  # noqa: BLE001 - a loop must never die of one round
+            logger.opt(exception=exc).error("BUG: the {} job failed", name)
+        self._ticks[name] = time.monotonic()
+
+    # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _poll(self) -> None:
+        assert self._daemon is not None
+        context = self._daemon.context
+        if context.scopes.allowance(Scope.SERVICE, context.clock.now()) == 0:
+            return
+        with self._poll_lock:
+            self._daemon.intake.poll()
+            self._daemon.serves()
+            again_at = time.monotonic() + self._settings.drive.poll_interval_s
+            while not self._stop.is_set() and self._daemon.intake.pay():
+                self._ticks["poll"] = time.monotonic()
+                if time.monotonic() > again_at:
+                    # A long crawl must not keep the feed waiting.
+                    self._daemon.intake.poll()
+                    again_at = time.monotonic() + self._settings.drive.poll_interval_s
+
+    def _dispatch(self) -> None:
+        assert self._daemon is not None
+        self._daemon.dispatch()
+
+    def _true_up(self) -> None:
+        assert self._daemon is not None
+        intake, clock = self._daemon.intake, self._daemon.context.clock
+        if clock.now() - intake.crawled_epoch_s() >= self._settings.drive.crawl_interval_h * 3600 - 1:
+            with self._poll_lock:
+                intake.crawl()
+            self.poll_soon()
+
+    def _tidy(self) -> None:
+        assert self._daemon is not None
+        self._daemon.tidy()
+
+    # ── systemd ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _heartbeat_every_s(self) -> float:
+        """Return a third of systemd's watchdog time, 10 s without one."""
+        told = os.environ.get("WATCHDOG_USEC", "")
+        return max(0.5, int(told) / 3e6) if told.isdigit() and int(told) else 10.0
+
+    def _heartbeat(self) -> None:
+        """Beat while each loop ticks and no step is past its own deadline; a hung one lets systemd restart us."""
+        assert self._daemon is not None
+        now = time.monotonic()
+        last_request = self._daemon.last_request_s
+        silent = [
+            name
+            for name, tick in self._ticks.items()
+            if name in ("poll", "dispatch") and now - max(tick, last_request) > self._silence_allowed_s(name)
+        ]
+        hung = self._daemon.workers.hung()
+        if silent or hung:
+            logger.error("No heartbeat: loops {} are silent, {} steps hang", silent, len(hung))
+            return
+        self._notify("WATCHDOG=1")
+        self._status(self._daemon.one_line())
+
+    def _silence_allowed_s(self, name: str) -> float:
+        return LOOP_SILENT_AT_MOST_S + (self._settings.drive.poll_interval_s if name == "poll" else 0.0)
+
+    def _notify(self, state: str) -> None:
+        self._notifier.notify(state)
+
+    def _status(self, text: str) -> None:
+        self._notify(f"STATUS={text}")
+
+
+def assemble(daemon: Daemon, stop: threading.Event, say: Callable[[str], None]) -> bool:
+    """Bring the daemon up; without a network, try again until there is one. Return False when stopped meanwhile.
+
+    Raises:
+        Stop: what a person must repair first.
+    """
+    while not stop.is_set():
+        try:
+            daemon.assemble()
+            return True
+        except Transient as exc:
+            logger.warning("Cannot start yet: {}. {}", exc.what, exc.remedy)
+            say(f"Waiting: {exc.code}")
+            stop.wait(min(exc.retry_after_s or START_RETRY_S, 120.0))
+        except Trouble as exc:
+            if exc.kind is Kind.BUG:
+                raise
+            raise Stop(exit_code_of(exc), exc) from exc
+    return False
+
+
+def run_once(settings: Settings, *, on_progress: Callable[[Daemon], None] | None = None) -> int:
+    """Work off everything there is, then return: 0 done, 3 something is held, 4 only long waits are left.
+
+    Raises:
+        Stop: at start only, with the exit code.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    daemon = Daemon(settings, stop=stop, once=True)
+    try:
+        if not assemble(daemon, stop, lambda _: None):
+            return 4
+        while not stop.is_set():
+            moved = _one_round(daemon, stop)
+            if on_progress is not None:
+                on_progress(daemon)
+            if daemon.workers.running() or moved:
+                daemon.changed.wait(0.2)
+                daemon.changed.clear()
+                continue
+            wait = daemon.next_wait_s()
+            if wait is None or wait > 60.0:
+                break
+            stop.wait(min(max(wait, 0.05), 1.0))
+        daemon.workers.stop()
+        daemon.workers.drain(DRAIN_S)
+        if not stop.is_set():
+            daemon.tidy()
+        if daemon.held_count():
+            return 3
+        return 0 if daemon.next_wait_s() is None and not stop.is_set() else 4
+    finally:
+        daemon.close()
+
+
+def _one_round(daemon: Daemon, stop: threading.Event) -> bool:
+    """Poll, pay what is owed, dispatch; return whether anything moved."""
+    moved = 0
+    now = daemon.context.clock.now()
+    if daemon.context.scopes.allowance(Scope.SERVICE, now) != 0:
+        try:
+            if not daemon.workers.running():
+                moved += daemon.intake.poll()
+            daemon.serves()
+            while not stop.is_set() and daemon.intake.pay():
+                moved += 1
+        except Trouble as exc:
+            daemon.troubled(exc)
+    moved += daemon.dispatch()
+    return bool(moved)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+__all__ = ["Service", "Stop", "run_once"]

@@ -1,0 +1,214 @@
+"""Which series are complete, and when the next revision starts (DESIGN: a series' set is frozen at SETTLED)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from loguru import logger
+
+from daemon.ledger import Ledger, MemberRow, RevisionRow, SeriesRow
+from daemon.lifecycle import SeriesState
+from daemon.log import about
+from daemon.series import content_key
+
+SPOOL_TOO_SMALL = "SPOOL_TOO_SMALL"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How long silence must last. Seconds; `quiet_s` 0 for `run --once`."""
+
+    quiet_s: float
+    max_wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What a decision depends on beside the ledger.
+
+    `feed_read_epoch_s`: when the feed was last read to its end; `source_known`: no listing or question is owed;
+    `download_clock_s`: seconds during which downloads ran.
+    """
+
+    epoch_s: float
+    feed_read_epoch_s: float
+    source_known: bool
+    download_clock_s: float
+
+
+def input_set(members: Sequence[MemberRow], delivered: Iterable[tuple[str, str, str]]) -> list[MemberRow]:
+    """Return the instances that the next revision of a series would be made of.
+
+    These are the present ones, and the inputs of the delivered revision that only vanished: less never replaces
+    more. An input whose file has newer content is replaced, not vanished. A vanished one is left out when a
+    present instance has the same bytes.
+
+    Args:
+        members: every instance that was ever filed under the series.
+        delivered: keys of the delivered revision's inputs; empty when there is none.
+    """
+    kept = set(delivered)
+    present = [member for member in members if member.current and member.present]
+    contents = {member.md5_checksum for member in present}
+    vanished = [
+        member
+        for member in members
+        if member.current
+        and not member.present
+        and member.key in kept
+        and member.md5_checksum not in contents
+    ]
+    return present + vanished
+
+
+class Settling:
+    """Opens revisions and settles them. One thread at a time uses it."""
+
+    def __init__(self, ledger: Ledger, rules: Rules) -> None:
+        self._ledger = ledger
+        self._rules = rules
+
+    # ── when does a revision start? ──────────────────────────────────────────────────────────────────────────
+
+    def reconcile(self, now: float) -> list[int]:
+        """Look at every series whose set may have changed, and start the revisions that are due.
+
+        Returns:
+            The series of which no revision is under way now: the spool may let go of their bytes.
+        """
+        idle = []
+        for series_id in self._ledger.series.dirty():
+            with self._ledger.write():
+                self._ledger.series.clean(series_id)
+                self._reconcile(series_id, now)
+                newest = self._ledger.series.newest(series_id)
+            if newest is not None and newest.closed:
+                idle.append(series_id)
+        return idle
+
+    def _reconcile(self, series_id: int, now: float) -> None:
+        table = self._ledger.series
+        series = table.get(series_id)
+        newest = table.newest(series_id)
+        if newest is not None and newest.state is SeriesState.GATHERING and not newest.held_code:
+            return
+        if newest is not None and not newest.closed:
+            return  # what comes later belongs to the next revision; its end marks the series again
+        if series.wanted:
+            if newest is not None and newest.held_code and newest.state is not SeriesState.SUPERSEDED:
+                table.supersede(newest, now)
+            table.begin(series_id, now, deliberate=True)
+            return
+        found = self._next_set(series_id, series.delivered_n)
+        if newest is None:
+            if found:
+                table.begin(series_id, now)
+        elif newest.held_code and newest.state is not SeriesState.SUPERSEDED:
+            self._reconcile_held(newest, found, series.delivered_n, now)
+        else:
+            before = self._key_before(newest, series.delivered_n)
+            if found and content_key(member.md5_checksum for member in found) != before:
+                table.begin(series_id, now)
+
+    def _key_before(self, newest: RevisionRow, delivered_n: int) -> str:
+        if newest.state is SeriesState.IGNORED:
+            return newest.content_key
+        delivered = self._ledger.series.revision(newest.series_id, delivered_n) if delivered_n else None
+        return "" if delivered is None else delivered.content_key
+
+    def _reconcile_held(
+        self, newest: RevisionRow, found: Sequence[MemberRow], delivered_n: int, now: float
+    ) -> None:
+        """Any change of a held revision's set, less included, closes it: so a sender can mend an exam."""
+        if newest.held_code == SPOOL_TOO_SMALL:
+            return  # more of it does not help; `retry` does, when the spool is larger
+        table = self._ledger.series
+        frozen = {entry.key for entry in table.inputs(*newest.key)}
+        if frozen == {member.key for member in found}:
+            return
+        table.supersede(newest, now)
+        delivered = table.revision(newest.series_id, delivered_n) if delivered_n else None
+        key = content_key(member.md5_checksum for member in found)
+        if found and (delivered is None or delivered.content_key != key):
+            table.begin(newest.series_id, now)
+
+    def _next_set(self, series_id: int, delivered_n: int, *, deliberate: bool = False) -> list[MemberRow]:
+        delivered = (
+            [entry.key for entry in self._ledger.series.inputs(series_id, delivered_n)]
+            if delivered_n and not deliberate
+            else []
+        )
+        return input_set(self._ledger.series.members(series_id), delivered)
+
+    # ── when is it complete? ─────────────────────────────────────────────────────────────────────────────────
+
+    def settle(self, now: Now) -> int:
+        """Settle what is complete; return how many revisions that were."""
+        settled = 0
+        for revision in self._ledger.series.gathering():
+            settled += self._settle_if_complete(revision, now)
+        return settled
+
+    def _settle_if_complete(self, revision: RevisionRow, now: Now) -> bool:
+        series = self._ledger.series.get(revision.series_id)
+        found = self._next_set(revision.series_id, series.delivered_n, deliberate=revision.deliberate)
+        if not found:
+            return False
+        how = self._complete(revision, found, now)
+        if not how:
+            return False
+        return self._close(revision, found, series, how, now.epoch_s)
+
+    def _complete(self, revision: RevisionRow, found: Sequence[MemberRow], now: Now) -> str:
+        """Return how the set counts as complete (``quiet``, ``max_wait``); empty while it does not."""
+        quiet_s = 0.0 if revision.deliberate else self._rules.quiet_s
+        quiet_at = max(member.first_seen_epoch_s for member in found) + quiet_s
+        folders = {member.exam_folder_id for member in found}
+        if (
+            now.source_known
+            and now.epoch_s >= quiet_at
+            and now.feed_read_epoch_s >= quiet_at
+            and not self._ledger.series.known_file_unread(revision.series_id, now.epoch_s)
+            and not self._ledger.series.folder_unread(folders, quiet_at, now.epoch_s)
+        ):
+            return "quiet"
+        waited_s = now.download_clock_s - self._ledger.series.filed_clock_s(revision.series_id)
+        return "max_wait" if waited_s >= self._rules.max_wait_s else ""
+
+    def _close(
+        self, revision: RevisionRow, found: Sequence[MemberRow], series: SeriesRow, how: str, now: float
+    ) -> bool:
+        key = content_key(member.md5_checksum for member in found)
+        with self._ledger.write():
+            n = series.delivered_n
+            delivered = self._ledger.series.revision(series.series_id, n) if n else None
+            if delivered is not None and delivered.content_key == key and not revision.deliberate:
+                # What made the difference is gone again: same key, same result.
+                self._ledger.series.supersede(revision, now)
+                return False
+            self._ledger.series.settle(revision, found, key, how, now)
+        with about(series_id=series.series_instance_uid, revision=revision.n):
+            logger.info("Settled ({}) with {} instances", how, len(found))
+        return True
+
+    def close_longest_silent(self, now: float) -> bool:
+        """Settle, as it stands, the series longest without a new instance: the spool is full and nothing converts.
+
+        Returns:
+            Whether there was one; never the only series that gathers.
+        """
+        gathering = [
+            (revision, found, series)
+            for revision in self._ledger.series.gathering()
+            for series in [self._ledger.series.get(revision.series_id)]
+            if (
+                found := self._next_set(
+                    revision.series_id, series.delivered_n, deliberate=revision.deliberate
+                )
+            )
+        ]
+        if len(gathering) < 2:
+            return False
+        revision, found, series = gathering[0]
+        return self._close(revision, found, series, "spool_full", now)

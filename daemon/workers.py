@@ -1,0 +1,308 @@
+"""The bounded pool: takes due rows, runs their step, writes the outcome; the one place that judges a failed step."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from loguru import logger
+
+from daemon.context import Context
+from daemon.errors import Kind, Scope, Trouble
+from daemon.ledger import FileRow, RevisionRow
+from daemon.lifecycle import FINAL
+from daemon.log import about
+from daemon.pipeline import LANE_SCOPE, STEPS, Lane, states_of
+from daemon.spool import gigabytes
+
+LONGEST_WAIT_S = 900.0
+FIRST_WAIT_S = 5.0
+MOST_TRIES = 8
+STEP_AT_MOST_S = 1800.0
+"""A step without an end of its own (Drive's transfers and dcm2niix have one) that takes longer hangs."""
+
+
+def wait_s(tries: int, told_s: float | None) -> float:
+    """Return how long an item waits after its `tries`-th failure: what Drive asked for, or 5 s doubling to 15 min."""
+    if told_s is not None:
+        return min(max(told_s, 1.0), 24 * 3600.0)
+    return min(FIRST_WAIT_S * 2.0**tries, LONGEST_WAIT_S) * random.uniform(0.8, 1.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A step under way. `deadline_s` is on the monotonic clock."""
+
+    lane: Lane
+    started_s: float
+    deadline_s: float
+
+
+class Workers:
+    """Three lanes of threads: downloads, conversions, deliveries; none of them holds up another.
+
+    Args:
+        on_done: called after every step, from its thread: there may be new work.
+    """
+
+    def __init__(self, context: Context, *, on_done: Callable[[], None]) -> None:
+        work = context.settings.work
+        self._context = context
+        self._on_done = on_done
+        self._sizes = {
+            Lane.DOWNLOAD: work.transfer_workers,
+            Lane.CONVERT: work.convert_workers,
+            Lane.DELIVER: max(2, work.transfer_workers // 2),
+        }
+        self._pools = {
+            lane: ThreadPoolExecutor(size, thread_name_prefix=lane.value)
+            for lane, size in self._sizes.items()
+        }
+        self._lock = threading.Lock()
+        self._running: dict[Hashable, Running] = {}
+        self._stopping = False
+        self.space_blocked = False
+        """Whether the last look at the queue stopped for want of room in the spool."""
+        self.download_clock_s = 0.0
+        """Seconds during which downloads ran; the dispatcher counts them."""
+
+    # ── what runs ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def fill(self, *, overdraw: bool = False) -> int:
+        """Start due steps on free workers; return how many were started.
+
+        Args:
+            overdraw: start one download beyond the spool's limit, as long as the disk's reserve is not touched.
+        """
+        with self._lock:
+            if self._stopping:
+                return 0
+            now = self._context.clock.now()
+            return self._fill_downloads(now, overdraw) + sum(
+                self._fill_series(lane, now) for lane in (Lane.CONVERT, Lane.DELIVER)
+            )
+
+    def _free(self, lane: Lane, now: float) -> int:
+        busy = sum(1 for running in self._running.values() if running.lane is lane)
+        free = self._sizes[lane] - busy
+        allowance = self._context.scopes.allowance(LANE_SCOPE[lane], now)
+        return free if allowance is None else min(free, allowance - busy)
+
+    def _fill_downloads(self, now: float, overdraw: bool) -> int:
+        free = self._free(Lane.DOWNLOAD, now)
+        if free <= 0:
+            return 0
+        started = 0
+        self.space_blocked = False
+        for row in self._context.ledger.files.due(now, len(self._running) + free):
+            if row.key in self._running:
+                continue
+            size_bytes = self._missing_bytes(row)
+            if size_bytes and not self._room_for(size_bytes, overdraw):
+                self.space_blocked = True
+                break
+            self._context.spool.take(size_bytes)
+            self._start(Lane.DOWNLOAD, row.key, partial(self._file, row, size_bytes))
+            started += 1
+            if started == free or overdraw:
+                break
+        return started
+
+    def _missing_bytes(self, row: FileRow) -> int:
+        there = self._context.spool.has_input(row.file_id, row.head_revision_id, row.size_bytes)
+        return 0 if there else row.size_bytes
+
+    def _room_for(self, size_bytes: int, overdraw: bool) -> bool:
+        spool = self._context.spool
+        if spool.room_for(size_bytes, kept_free_bytes=size_bytes, overdraw=overdraw):
+            # Only near the limit does it matter what a conversion needs.
+            return overdraw or spool.room_for(size_bytes, kept_free_bytes=self._kept_free_bytes())
+        return False
+
+    def _kept_free_bytes(self) -> int:
+        """Return what one conversion may need; it is never taken by downloads."""
+        spool_bytes = gigabytes(self._context.settings.work.spool_max_gb)
+        if self._context.spool.used_bytes < spool_bytes // 2:
+            return 0
+        return min(self._context.ledger.series.largest_open_bytes(), spool_bytes // 4)
+
+    def _fill_series(self, lane: Lane, now: float) -> int:
+        free = self._free(lane, now)
+        if free <= 0:
+            return 0
+        started = 0
+        for row in self._context.ledger.series.due(now, states_of(lane), len(self._running) + free):
+            if row.key in self._running:
+                continue
+            self._start(lane, row.key, partial(self._revision, row))
+            started += 1
+            if started == free:
+                break
+        return started
+
+    def _start(self, lane: Lane, key: Hashable, work: Callable[[], None]) -> None:
+        started_s = time.monotonic()
+        self._running[key] = Running(lane, started_s, started_s + self._deadline_s(lane))
+        self._pools[lane].submit(self._run, key, work)
+
+    def _deadline_s(self, lane: Lane) -> float:
+        if lane is Lane.CONVERT:
+            work = self._context.settings.work
+            return STEP_AT_MOST_S + work.convert_timeout_s + 60 * work.spool_max_gb
+        return STEP_AT_MOST_S
+
+    def _run(self, key: Hashable, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as exc:  # noqa: BLE001 - the ledger itself failed: the row is as it was, and due again
+            logger.error("A step's outcome could not be written: {}", type(exc).__name__)
+            if isinstance(exc, Trouble) and exc.scope is Scope.SERVICE:
+                self._close(exc)
+        finally:
+            with self._lock:
+                self._running.pop(key, None)
+            self._on_done()
+
+    def progress(self, key: Hashable) -> None:
+        """A step shows that it moves on: its deadline starts anew."""
+        with self._lock:
+            running = self._running.get(key)
+            if running is not None:
+                deadline_s = time.monotonic() + self._deadline_s(running.lane)
+                self._running[key] = Running(running.lane, running.started_s, deadline_s)
+
+    def running(self) -> dict[Hashable, Running]:
+        with self._lock:
+            return dict(self._running)
+
+    def hung(self) -> list[Running]:
+        """Return steps past their own deadline."""
+        now = time.monotonic()
+        return [running for running in self.running().values() if running.deadline_s < now]
+
+    def stop(self) -> None:
+        """Start no more steps; those that run end by themselves (their waits see the stop event)."""
+        with self._lock:
+            self._stopping = True
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until no step runs; return whether that came in time."""
+        until = time.monotonic() + timeout_s
+        while self.running():
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.02)
+        return True
+
+    # ── one step ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _file(self, row: FileRow, taken_bytes: int) -> None:
+        try:
+            self._follow_file(row)
+        finally:
+            self._context.spool.give_back(taken_bytes)
+
+    def _follow_file(self, row: FileRow) -> None:
+        """Take a file as far as it goes now: its bytes are read while they are warm."""
+        files = self._context.ledger.files
+        with about(file_id=row.file_id):
+            while row.state not in FINAL:
+                try:
+                    outcome = STEPS[row.state].function(self._context, row)
+                except Exception as exc:  # noqa: BLE001 - judged there, by kind
+                    self._file_failed(row, exc)
+                    return
+                self._opened(Lane.DOWNLOAD)
+                files.apply(row, outcome, self._context.clock.now(), self.download_clock_s)
+                logger.debug("{}", outcome.event)
+                following = files.get(*row.key)
+                if following is None or following.state is row.state:
+                    return
+                row = following
+            if row.state.name == "IGNORED":
+                self._context.spool.drop_inputs([row.key])
+
+    def _revision(self, row: RevisionRow) -> None:
+        table = self._context.ledger.series
+        series = table.get(row.series_id)
+        with about(series_id=series.series_instance_uid, revision=row.n):
+            try:
+                outcome = STEPS[row.state].function(self._context, row)
+            except Exception as exc:  # noqa: BLE001 - judged there, by kind
+                self._revision_failed(row, exc)
+                return
+            self._opened(STEPS[row.state].lane)
+            table.apply(row, outcome, self._context.clock.now())
+            logger.info("{}", outcome.event)
+
+    # ── what a failure means ─────────────────────────────────────────────────────────────────────────────────
+
+    def _file_failed(self, row: FileRow, exc: Exception) -> None:
+        now = self._context.clock.now()
+        files = self._context.ledger.files
+        verdict = self._judge(exc, row.tries)
+        if verdict is None:
+            return
+        if isinstance(verdict, float):
+            files.park(row, now + verdict, now, _code(exc))
+        else:
+            code, remedy = verdict
+            files.hold(row, code, remedy, now)
+            self._context.spool.drop_inputs([row.key])
+
+    def _revision_failed(self, row: RevisionRow, exc: Exception) -> None:
+        now = self._context.clock.now()
+        verdict = self._judge(exc, row.tries)
+        if verdict is None:
+            return
+        if isinstance(verdict, float):
+            self._context.ledger.series.park(row, now + verdict, now, _code(exc))
+        else:
+            code, remedy = verdict
+            self._context.ledger.series.hold(row, code, remedy, now)
+
+    def _judge(self, exc: Exception, tries: int) -> float | tuple[str, str] | None:
+        """Return how long the item waits, or (code, remedy) to hold it; None: its scope closes, the item is as it was."""
+        if self._stopping:
+            return None
+        if not isinstance(exc, Trouble):
+            logger.opt(exception=exc).error("BUG: a step failed; its item is held")
+            return (
+                "BUG",
+                "This is a fault of sdd-dicom: report the traceback in the log; `sdd-dicom retry` tries again",
+            )
+        if exc.scope not in (Scope.ITEM, Scope.FOLDER):
+            self._close(exc)
+            return None
+        if exc.kind is Kind.REFUSED:
+            logger.warning("Held {}: {}. {}", exc.code, exc.what, exc.remedy)
+            return exc.code, exc.remedy
+        if tries + 1 >= MOST_TRIES and exc.retry_after_s is None:
+            logger.warning("Held {} after {} tries: {}", exc.code, tries + 1, exc.what)
+            return (
+                exc.code,
+                exc.remedy or "It failed again and again: look into the log, then `sdd-dicom retry`",
+            )
+        wait = wait_s(tries, exc.retry_after_s)
+        logger.info("Waits {:.0f} s after {}: {}", wait, exc.code, exc.what)
+        return wait
+
+    def _close(self, trouble: Trouble) -> None:
+        if self._context.scopes.close(trouble, self._context.clock.now()):
+            logger.error("{} paused: {}. {}", trouble.scope.value.capitalize(), trouble.what, trouble.remedy)
+
+    def _opened(self, lane: Lane) -> None:
+        for scope in {LANE_SCOPE[lane], Scope.SERVICE} - ({Scope.SERVICE} if lane is Lane.CONVERT else set()):
+            if self._context.scopes.open(scope):
+                logger.info("{} goes on", scope.value.capitalize())
+
+
+def _code(exc: Exception) -> str:
+    return exc.code if isinstance(exc, Trouble) else "BUG"

@@ -1,0 +1,185 @@
+"""A daemon and an embedded Drive around one temporary directory: the whole program over real HTTP and real files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy
+
+from daemon.assembly import Daemon
+from daemon.config import load
+from daemon.service import run_once
+from daemon.settings import Settings
+from tests.support.drive import DriveServer
+
+DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+
+
+def write_token(path: Path) -> None:
+    """Write an authorized-user file whose access token never expires here."""
+    path.write_text(
+        json.dumps(
+            {
+                "type": "authorized_user",
+                "client_id": "client",
+                "client_secret": "secret",
+                "refresh_token": "refresh",
+                "token": "test-token",
+                "expiry": "2099-01-01T00:00:00Z",
+                "scopes": ["https://www.googleapis.com/auth/drive"],
+            }
+        )
+    )
+    path.chmod(0o600)
+
+
+class World:
+    """`drive` serves `root`; `settings` point a daemon at it. Source `DICOM`, output `NIfTI`.
+
+    Args:
+        home: a temporary directory.
+        overrides: ``{"series.quiet_s": 0.2}`` and the like, written into config.toml.
+    """
+
+    def __init__(self, home: Path, overrides: dict[str, Any] | None = None, **drive_settings: Any) -> None:
+        self.home = home
+        self.root = home / "drive"
+        self.source = self.root / "DICOM"
+        self.output = self.root / "NIfTI"
+        self.source.mkdir(parents=True)
+        self.drive = DriveServer(self.root, **drive_settings)
+        self._overrides = overrides or {}
+
+    def __enter__(self) -> World:
+        self.drive.start()
+        self.drive.scan()
+        write_token(self.home / "token.json")
+        self._write_config()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.drive.stop()
+
+    def _write_config(self) -> None:
+        values: dict[str, Any] = {
+            "drive.backend": "google",
+            "drive.api_endpoint": self.drive.endpoint,
+            "auth.token_file": "token.json",
+            "quota.units_per_minute": 100_000_000,
+            "work.disk_reserve_gb": 0,
+            "work.transfer_workers": 4,
+            **self._overrides,
+        }
+        sections: dict[str, list[str]] = {}
+        for key, value in values.items():
+            section, name = key.split(".")
+            sections.setdefault(section, []).append(f"{name} = {json.dumps(value)}")
+        text = "".join(f"[{name}]\n" + "\n".join(lines) + "\n" for name, lines in sections.items())
+        (self.home / "config.toml").write_text(text)
+
+    @property
+    def settings(self) -> Settings:
+        return load(self.home / "config.toml", {})
+
+    # ── the source, as people fill it ────────────────────────────────────────────────────────────────────────
+
+    def drop(self, path: Path, *, to: str = "", name: str = "") -> Path:
+        """Copy a file or a folder into the source folder."""
+        target = self.source / to / (name or path.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, target, dirs_exist_ok=True, copy_function=shutil.copyfile)
+        else:
+            shutil.copyfile(path, target)
+        return target
+
+    # ── the daemon ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def run_once(self) -> int:
+        """Scan the directory, then work off everything there is; return the exit code."""
+        self.drive.scan()
+        return run_once(self.settings)
+
+    # ── what came out ────────────────────────────────────────────────────────────────────────────────────────
+
+    def deliveries(self) -> dict[Path, dict[str, Any]]:
+        """Return folder → manifest of every delivery in the output folder."""
+        return {path.parent: json.loads(path.read_text()) for path in sorted(self.output.rglob("manifest.json"))}
+
+    def held(self) -> list[dict[str, str]]:
+        """Return the lines of `held.tsv`."""
+        path = self.output / "held.tsv"
+        if not path.exists():
+            return []
+        head, *lines = path.read_text().splitlines()
+        return [dict(zip(head.split("\t"), line.split("\t"), strict=True)) for line in lines]
+
+
+def same_volume(path: Path, reference: Path) -> bool:
+    """Return whether two NIfTI files have the same voxels and the same affine."""
+    made, wanted = nibabel.load(path), nibabel.load(reference)
+    return bool(
+        made.shape == wanted.shape
+        and numpy.array_equal(numpy.asarray(made.dataobj), numpy.asarray(wanted.dataobj))
+        and numpy.allclose(made.affine, wanted.affine, atol=1e-6)
+    )
+
+
+class RunningDaemon:
+    """The daemon's rounds in a thread: polls and dispatches until stopped, like the service's jobs."""
+
+    def __init__(self, world: World) -> None:
+        self.stop = threading.Event()
+        self.daemon = Daemon(world.settings, stop=self.stop)
+        self._world = world
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+        self.failed: BaseException | None = None
+
+    def __enter__(self) -> RunningDaemon:
+        self.daemon.assemble()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self._thread.join(30)
+        self.daemon.workers.stop()
+        self.daemon.workers.drain(30)
+        self.daemon.close()
+        if self.failed is not None:
+            raise self.failed
+
+    def _loop(self) -> None:
+        try:
+            while not self.stop.is_set():
+                self._world.drive.scan()
+                self.daemon.intake.poll()
+                while self.daemon.intake.pay():
+                    pass
+                self.daemon.dispatch()
+                self.daemon.tidy()
+                self.stop.wait(0.1)
+        except BaseException as exc:  # noqa: BLE001 - shown by the test's own thread
+            self.failed = exc
+
+    def until(self, true: Callable[[], bool], timeout_s: float = 60.0) -> None:
+        """Wait until `true()`; fail when it does not come."""
+        waiter = threading.Event()
+        for _ in range(int(timeout_s / 0.05)):
+            if self.failed is not None:
+                raise self.failed
+            if true():
+                return
+            waiter.wait(0.05)
+        raise AssertionError("what the test waits for did not happen")
+
+
+def gunzip(path: Path) -> bytes:
+    return gzip.decompress(path.read_bytes())
