@@ -215,10 +215,13 @@ class _Reader:
         return _normal(self.path.parent / (f"{home}{text[1:]}" if home and text.startswith("~/") else text))
 
     def _credential(self, name: str) -> Path | None:
-        """Return a systemd credential. An empty one counts as absent: the unit sets it where none was given."""
+        """Return a systemd credential. A blank one counts as absent: the unit sets it where none was given."""
         directory = self._directory("CREDENTIALS_DIRECTORY")
         file = directory / name if directory else None
-        return file if file and file.is_file() and file.stat().st_size else None
+        try:
+            return file if file and file.read_bytes().strip() else None
+        except OSError:
+            return None
 
     def _paths(self, sections: Mapping[str, Section]) -> dict[str, Path | None]:
         drive, auth, state, logging = (sections[name] for name in ("drive", "auth", "state", "logging"))

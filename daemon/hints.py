@@ -275,7 +275,7 @@ class _Store:
                 self._identity = self._find()
                 break
             except Exception as exc:  # noqa: BLE001 — as above
-                mended = at_start and _is_of_the_machine(exc, _MENDED_BY_REMOVAL)
+                mended = at_start and _sqlite_name(exc).startswith(_MENDED_BY_REMOVAL)
                 if last or (_is_of_the_machine(exc) and not mended):
                     self._reopen_at_s = time.monotonic() + REOPEN_AFTER_S
                     self._warn(exc, "cannot be opened; the daemon goes on without")
@@ -336,17 +336,17 @@ class _Store:
 
 
 def _sqlite_name(exc: BaseException) -> str:
-    """Return SQLite's name of an error (``SQLITE_FULL``); diskcache hides it behind its own `Timeout`."""
+    """Return SQLite's name of an error (``FULL``), or nothing; diskcache hides it behind its own `Timeout`."""
     for error in (exc, exc.__context__):
         name = getattr(error, "sqlite_errorname", None)
         if isinstance(name, str):
-            return name
+            return name.removeprefix("SQLITE_")
     return ""
 
 
-def _is_of_the_machine(exc: BaseException, names: tuple[str, ...] = _OF_THE_MACHINE) -> bool:
+def _is_of_the_machine(exc: BaseException) -> bool:
     """Return whether the disk or the machine is to blame, rather than what the cache holds."""
-    name = _sqlite_name(exc).removeprefix("SQLITE_")
+    name = _sqlite_name(exc)
     if name and (name, type(exc)) != ("ERROR", diskcache.Timeout):  # That one: still inside a transaction.
-        return name.startswith(names)
+        return name.startswith(_OF_THE_MACHINE)
     return isinstance(exc, OSError | MemoryError | diskcache.Timeout)

@@ -245,6 +245,8 @@ def run_once(settings: Settings, *, on_progress: Callable[[Daemon], None] | None
     try:
         if not assemble(daemon, stop, lambda _: None):
             return 4
+        # "Everything there is" is what a listing shows: the feed tells of a change only some time later.
+        daemon.intake.crawl()
         while not stop.is_set():
             moved = _one_round(daemon, stop)
             if on_progress is not None:

@@ -190,9 +190,9 @@ def test_the_client_file_is_the_key_then_the_variable_then_the_credential(read: 
     assert with_key.client_file == tmp_path / "c.json"
 
 
-def test_an_empty_credential_counts_as_absent(read: Read, tmp_path: Path):
-    """The unit sets an empty one beside each LoadCredential=, so that it starts without them."""
-    (tmp_path / "google-client").touch()
+def test_a_blank_credential_counts_as_absent(read: Read, tmp_path: Path):
+    """The unit sets a blank one beside each LoadCredential=, so that it starts without them."""
+    (tmp_path / "google-client").write_text("\n")
     (tmp_path / "service-account").touch()
 
     settings = read("", CREDENTIALS_DIRECTORY=str(tmp_path))

@@ -428,7 +428,7 @@ def test_a_full_disk_costs_hints_and_is_told_once_and_heals(
     assert hints.remember_page_token(PageToken("9f", 8, "t-8"))
     assert hints.remember_folder(FOLDER)
     assert len([line for line in warned if "metadata" in line]) == 1
-    assert all("SQLITE_FULL" in line for line in warned)
+    assert all("(FULL)" in line for line in warned)
 
 
 def test_a_commit_that_fails_does_not_block_what_comes_after(hints: Hints):
@@ -463,19 +463,21 @@ def test_a_cache_locked_by_another_is_not_waited_for_without_end(
 
 
 def test_without_any_directory_the_hints_are_empty_and_nothing_raises(
-    tmp_path: Path, now: Now, warned: list[str]
+    tmp_path: Path, now: Now, warned: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "hints").write_text("a file where the directory should be")
+    tried: list[Path] = []
+    mkdir = Path.mkdir
+    monkeypatch.setattr(Path, "mkdir", lambda path, **options: (tried.append(path), mkdir(path, **options)))
     hints = Hints(tmp_path / "hints", clock=now)
-    began_s = time.process_time()
 
-    for _ in range(1000):
+    for _ in range(100):
         assert hints.page_token() is None
         assert not hints.remember_page_token(TOKEN)
         assert not hints.remember_folder(FOLDER)
 
-    assert time.process_time() - began_s < 2
-    assert len(warned) == 2  # one for each cache
+    assert len(tried) == 2  # once for each cache, then not for a while
+    assert len(warned) == 2
 
 
 def test_what_is_stored_is_json_in_plain_text(hints: Hints, directory: Path):

@@ -85,6 +85,7 @@ def _revise(job: Job) -> None:
     folder = job.look(folder_id)
     if folder is None or folder.trashed:
         raise AttemptLost("DELIVERY_TRASHED") if job.revision.deliberate else job.trashed()
+    _adopt(job, folder_id)
     plan = _look_and_plan(job, folder_id)
     if not job.revision.deliberate and (plan.edited or plan.gone):
         raise job.edited((*plan.edited, *plan.gone))
@@ -96,6 +97,20 @@ def _revise(job: Job) -> None:
     if job.revision.staging_folder_id:
         job.context.ledger.deliveries.add_litter(job.revision.staging_folder_id)
     logger.info("Brought {} to revision {} with {} actions", folder_id, job.revision.n, len(plan.actions))
+
+
+def _adopt(job: Job, folder_id: str) -> None:
+    """Count results as part of the delivery that were moved in before a crash, and not written down.
+
+    First of all: were the revision held or given up now, nobody would know of them any more.
+    """
+    deliveries = job.context.ledger.deliveries
+    owned = deliveries.owned(job.series.series_id)
+    for result in job.results:
+        if result.verified and owned.get(result.name) != result.file_id:
+            file = job.look(result.file_id)
+            if file is not None and folder_id in file.parents:
+                deliveries.own(job.series.series_id, result.name, result.file_id)
 
 
 def _look_and_plan(job: Job, folder_id: str) -> Plan:
@@ -145,8 +160,6 @@ def _move_in(job: Job, result: ResultRow, folder_id: str) -> None:
     if file is None:
         raise job.unseen(result.file_id, "RESULT_GONE")
     fault = fault_of(file, result, mark=job.mark, folder_id="")
-    if fault == "OTHER_CONTENT" and folder_id in file.parents:
-        raise job.edited([result.file_id])
     if fault or not file.parents:
         raise AttemptLost(fault or "ELSEWHERE")
     if folder_id not in file.parents:

@@ -129,13 +129,15 @@ def staging_folder(job: Job, kind: markers.Kind, *, begun: bool) -> File:
         AttemptLost: its id is of no use.
         Transient: ``STAGING_GONE``: a new staging folder is made with the next try.
     """
-    folder_id = job.revision.staging_folder_id
+    folder_id, root_id = job.revision.staging_folder_id, staging_root(job.context)
+    file: File | None
     if begun:
         file = job.look(folder_id)
+        if file is None or file.trashed:
+            _forget_root(job, root_id)
         if file is None:
             raise job.unseen(folder_id, "STAGING_GONE")
         return file
-    root_id = staging_root(job.context)
     try:
         file = job.context.drive.create_folder(
             file_id=folder_id,

@@ -19,6 +19,7 @@ __all__ = ["UNDECODABLE_SYNTAXES", "as_part10", "undecodable_syntax"]
 UNDECODABLE_SYNTAXES = frozenset({"1.2.840.10008.1.2.8.1", "1.2.840.10008.1.2.4.51"})
 """Deflated image frame, JPEG Extended. The second is readable with 8 bits: ask `undecodable_syntax`."""
 
+_META_FROM = {0x00080016: 0x00020002, 0x00080018: 0x00020003}
 _IMPLEMENTATION_UID = "2.25.326148295640190341213741129358846137201"
 
 
@@ -74,8 +75,8 @@ def _rewrite(stream: BinaryIO, out: BinaryIO) -> None:
             little_endian=opening.little_endian,
             stop_at=(0x00080018,),
         ):
-            if element.tag in (0x00080016, 0x00080018) and element.length < 128:
-                meta.setdefault(element.tag - 0x00060014, source.read(element.offset, element.length))
+            if element.tag in _META_FROM and element.length < 128:
+                meta.setdefault(_META_FROM[element.tag], source.read(element.offset, element.length))
     out.write(_preamble(meta, syntax))
     if deflated:
         for data in elements.inflate(stream, opening.dataset_offset):

@@ -36,6 +36,7 @@ SLOW_GROWTH = 0.01
 """After it, one hundredth of the upper bound comes back for each second of full use."""
 LEAST_UNITS_PER_S = 50.0
 PAUSE_MOST_S = 64.0
+LEAST_WAIT_S = 1e-6
 
 
 def price(kind: str) -> int:
@@ -68,8 +69,9 @@ class Rate:
     def wait_s(self, now: float) -> float:
         """Return how long the next request has to wait, seconds; 0: it may go."""
         self._fill(now)
-        debt_s = -self._level / self.per_s if self._level < 0 else 0.0
-        return max(self.paused_until - now, 0.0) + debt_s
+        wait_s = max(self.paused_until - now, 0.0) + max(-self._level / self.per_s, 0.0)
+        # Rounding leaves debts that no clock can measure; waiting for them would never end.
+        return wait_s if wait_s > LEAST_WAIT_S else 0.0
 
     def spend(self, now: float, units: float) -> None:
         """A request goes."""

@@ -29,6 +29,9 @@ from daemon.localdrive.store import Store
 from daemon.localdrive.tree import HIDDEN, Tree
 
 
+FIRST_SCAN_AT_MOST_S = 10.0
+
+
 class AlreadyServed(Exception):
     """Another server has this index."""
 
@@ -115,6 +118,10 @@ def build(options: Options) -> tuple[ASGIApp, Store]:
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
+        if settings.scan_interval_s > 0:
+            # What lies there already is there from the first request on; a huge tree must not hold up the start.
+            with suppress(OSError, TimeoutError):
+                await asyncio.wait_for(scanner.scan(), FIRST_SCAN_AT_MOST_S)
         task = asyncio.create_task(scanner.run())
         yield
         task.cancel()

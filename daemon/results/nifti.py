@@ -16,7 +16,7 @@ from pathlib import Path
 
 import dcm2niix
 
-from daemon.errors import Refused
+from daemon.errors import Refused, Transient
 from daemon.geometry import Finding, is_mosaic
 from daemon.model import Instance, Volume
 from daemon.results import volumes as sorting
@@ -37,6 +37,7 @@ _LOG_READ_BYTES = 4 << 20
 _POLL_S = 0.1
 _LINK_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 _MEMORY_PHRASE = "memory ran out"
+_DISK_PHRASE = "the disk is full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ def convert(
     Raises:
         Refused: ``NO_VOLUME``, ``UNSUPPORTED_SYNTAX``, ``CONVERTER_CRASHED``, ``CONVERTER_TIMEOUT``,
             ``CONVERTER_MEMORY``, ``CONVERTER_OUTPUT_TOO_LARGE``, ``CONVERTER_FAILED``.
+        Transient: ``DISK_FULL``.
         ValueError: a link name or the prefix could lead out of the directory.
         OSError: the work directory cannot be written.
     """
@@ -113,6 +115,9 @@ def convert(
     summary = summarise(lines)
     tight = max(2 * _decoded_bytes(inputs, instances), ended.peak_bytes) * 2 >= limits.memory_bytes
     _raise_for(ended, limits, ran_out=_MEMORY_PHRASE in summary.phrases, tight=tight)
+    if _DISK_PHRASE in summary.phrases:
+        # Not left to the check of the volumes: a sidecar that could not be written leaves no trace.
+        raise Transient("DISK_FULL", "The converter could not write all of its output")
     if ended.returncode not in (0, 2, 8, 10):
         raise _failed(ended.returncode)
     _rename(out_dir, prefix)

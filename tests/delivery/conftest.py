@@ -34,9 +34,7 @@ NAME = "3_AXIAL_1f2e3d4c"
 NOW = 1_795_000_000.0
 FACTS: Mapping[str, Any] = {
     "verdict": {"usable": "yes", "codes": [], "sentences": []},
-    "volumes": [
-        {"name": f"{NAME}.nii.gz", "role": "primary", "sidecar": f"{NAME}.json", "shape": [2, 2, 2]}
-    ],
+    "volumes": [{"name": f"{NAME}.nii.gz", "role": "primary", "sidecar": f"{NAME}.json", "shape": [2, 2, 2]}],
     "warnings": [],
     "tools": {"sdd-dicom": "0", "arguments": ["-g", "i"]},
 }
@@ -52,14 +50,15 @@ class Wire:
 
     def __init__(self, drive: Drive) -> None:
         self._transmit: Callable[[Exchange], Answer] = drive._transmit
-        drive._transmit = self  # type: ignore[method-assign, assignment]
+        drive._transmit = self  # type: ignore[method-assign]
         self.kinds: list[str] = []
         self.die_at = 0
+        self.die_on = ""
         self.after_effect = False
 
     def __call__(self, exchange: Exchange) -> Answer:
         self.kinds.append(exchange.kind)
-        dies = len(self.kinds) == self.die_at
+        dies = len(self.kinds) == self.die_at or exchange.kind == self.die_on
         if dies and not self.after_effect:
             raise Crash
         answer = self._transmit(exchange)
@@ -67,16 +66,21 @@ class Wire:
             raise Crash
         return answer
 
-    def reset(self, die_at: int = 0, *, after_effect: bool = False) -> None:
+    def reset(self, die_at: int = 0, *, after_effect: bool = False, die_on: str = "") -> None:
         self.kinds.clear()
-        self.die_at, self.after_effect = die_at, after_effect
+        self.die_at, self.die_on, self.after_effect = die_at, die_on, after_effect
 
 
 class World:
     """One source, output and staging parent on the shared Drive, and one state directory."""
 
+    ledger: Ledger
+    hints: Hints
+    context: Context
+
     def __init__(self, drive: Drive, wire: Wire, state: Path) -> None:
         self.drive, self.wire, self._state = drive, wire, state
+        wire.reset()
         self.top_id = self.folder("top", drive.root_id())
         self.source_id = self.folder("DICOM", self.top_id)
         self.exam_id = self.folder("exam A", self.source_id)
@@ -141,7 +145,9 @@ class World:
             self.ledger.files.observe(file, Place(folder_id, self.exam_id), NOW)
             row = self.ledger.files.get(file_id)
             assert row is not None
-            instance = Instance("1.2", f"1.2.{uid}", "1.2.840.10008.5.1.4.1.1.2", f"1.2.{uid}.{number}", "1.2")
+            instance = Instance(
+                "1.2", f"1.2.{uid}", "1.2.840.10008.5.1.4.1.1.2", f"1.2.{uid}.{number}", "1.2"
+            )
             with self.ledger.write():
                 self.ledger.database.execute(
                     "UPDATE file SET state = 'FETCHED' WHERE file_id = ?", (file_id,)
@@ -162,9 +168,7 @@ class World:
         table.settle(self.revision(series_id, n), members, f"key-{n}", "quiet", NOW)
         return self.convert_again(series_id, n, results)
 
-    def convert_again(
-        self, series_id: int, n: int, results: Mapping[str, bytes] = FIRST
-    ) -> RevisionRow:
+    def convert_again(self, series_id: int, n: int, results: Mapping[str, bytes] = FIRST) -> RevisionRow:
         """Make the results of a settled revision (also of one whose attempt was abandoned)."""
         revision = self.revision(series_id, n)
         folder = self.spool.working_dir(series_id, n, revision.attempt)
@@ -199,7 +203,9 @@ class World:
     def deliver(self, revision: RevisionRow) -> RevisionOutcome:
         return self.take(deliver, revision)
 
-    def take(self, step: Callable[[Context, RevisionRow], RevisionOutcome], revision: RevisionRow) -> RevisionOutcome:
+    def take(
+        self, step: Callable[[Context, RevisionRow], RevisionOutcome], revision: RevisionRow
+    ) -> RevisionOutcome:
         """Take a step and write its outcome, as the workers do."""
         row = self.revision(*revision.key)
         outcome = step(self.context, row)

@@ -15,6 +15,7 @@ import numpy
 
 from daemon.assembly import Daemon
 from daemon.config import load
+from daemon.errors import Trouble
 from daemon.service import run_once
 from daemon.settings import Settings
 from tests.support.drive import DriveServer
@@ -111,7 +112,9 @@ class World:
 
     def deliveries(self) -> dict[Path, dict[str, Any]]:
         """Return folder → manifest of every delivery in the output folder."""
-        return {path.parent: json.loads(path.read_text()) for path in sorted(self.output.rglob("manifest.json"))}
+        return {
+            path.parent: json.loads(path.read_text()) for path in sorted(self.output.rglob("manifest.json"))
+        }
 
     def held(self) -> list[dict[str, str]]:
         """Return the lines of `held.tsv`."""
@@ -139,6 +142,7 @@ class RunningDaemon:
         self.stop = threading.Event()
         self.daemon = Daemon(world.settings, stop=self.stop)
         self._world = world
+        self._resting = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
         self.failed: BaseException | None = None
 
@@ -158,16 +162,30 @@ class RunningDaemon:
 
     def _loop(self) -> None:
         try:
-            while not self.stop.is_set():
+            while not self.stop.is_set() and not self._resting.is_set():
                 self._world.drive.scan()
-                self.daemon.intake.poll()
-                while self.daemon.intake.pay():
-                    pass
-                self.daemon.dispatch()
-                self.daemon.tidy()
+                try:
+                    self.round()
+                except Trouble as exc:
+                    if not self.stop.is_set():
+                        self.daemon.troubled(exc)
                 self.stop.wait(0.1)
         except BaseException as exc:  # noqa: BLE001 - shown by the test's own thread
             self.failed = exc
+
+    def rest(self) -> None:
+        """End the rounds, so that the test makes its own."""
+        self._resting.set()
+        self._thread.join(30)
+
+    def round(self) -> None:
+        """Do once what the service's jobs do."""
+        self.daemon.intake.poll()
+        self.daemon.serves()
+        while self.daemon.intake.pay():
+            pass
+        self.daemon.dispatch()
+        self.daemon.tidy()
 
     def until(self, true: Callable[[], bool], timeout_s: float = 60.0) -> None:
         """Wait until `true()`; fail when it does not come."""

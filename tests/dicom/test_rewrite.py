@@ -1,0 +1,58 @@
+"""Sound files that the converter cannot open become plain Part 10, pixels untouched."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from daemon.dicom.header import read_instance
+from daemon.dicom.rewrite import as_part10
+from daemon.errors import Refused
+from daemon.phantom import Phantom, slice_of
+
+
+def made(path: Path, syntax: str) -> Path:
+    slice_of(Phantom(rows=16, columns=16, transfer_syntax_uid=syntax), 2).save_as(
+        path, enforce_file_format=True
+    )
+    return path
+
+
+@pytest.mark.parametrize("cut", ["preamble", "meta"])
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"])
+def test_a_file_without_preamble_becomes_part_10(cut: str, syntax: str, tmp_path: Path) -> None:
+    whole = made(tmp_path / "whole", syntax)
+    data = whole.read_bytes()
+    (length,) = struct.unpack("<L", data[140:144])
+    (tmp_path / "cut").write_bytes(data[132:] if cut == "preamble" else data[144 + length :])
+    as_part10(tmp_path / "cut", tmp_path / "new")
+    found, original = pydicom.dcmread(tmp_path / "new"), pydicom.dcmread(whole)
+
+    assert found == original
+    assert found.file_meta.TransferSyntaxUID == syntax
+    assert found.file_meta.MediaStorageSOPInstanceUID == original.SOPInstanceUID
+    assert read_instance(tmp_path / "new").preamble
+
+
+def test_a_deflated_data_set_becomes_explicit_little_endian(tmp_path: Path) -> None:
+    source = made(tmp_path / "deflated", str(DeflatedExplicitVRLittleEndian))
+    as_part10(source, tmp_path / "new")
+    found = pydicom.dcmread(tmp_path / "new")
+
+    assert found.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
+    assert np.array_equal(found.pixel_array, pydicom.dcmread(source).pixel_array)
+    assert read_instance(tmp_path / "new").preamble
+
+
+def test_what_cannot_be_rewritten_leaves_no_half_file(tmp_path: Path) -> None:
+    source = made(tmp_path / "deflated", str(DeflatedExplicitVRLittleEndian))
+    source.write_bytes(source.read_bytes()[:-40])
+    with pytest.raises(Refused, match="TRUNCATED"):
+        as_part10(source, tmp_path / "new")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deflated"]
