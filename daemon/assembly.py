@@ -79,6 +79,7 @@ class Daemon:
         ledger, hints = self._ledger, self._hints
         drive = self.connect()
         found = places.resolve(drive, ledger, settings, clock)
+        places.refuse_a_lost_ledger(drive, ledger, found)
         tree = Tree(drive, hints, ledger.crawls, found)
         spool = Spool(
             settings.spool_dir,
@@ -135,13 +136,20 @@ class Daemon:
             authorizer,
             api_endpoint=endpoint,
             drive_id=settings.drive.shared_drive_id,
-            pacer=Pacer(units_per_minute=settings.quota.units_per_minute),
+            pacer=Pacer(units_per_minute=settings.quota.units_per_minute, sleep=self._wait_for_the_pacer),
             stop=self.stop,
             on_request=self._requested,
         )
 
     def _requested(self, kind: str) -> None:  # noqa: ARG002 - the time is all that counts here
         self.last_request_s = time.monotonic()
+        if self.assembled:
+            self.workers.progress()
+
+    def _wait_for_the_pacer(self, seconds: float, stop: threading.Event) -> None:
+        """Wait in short pieces: waiting for the quota is progress, and the heartbeat must see it."""
+        self._requested("wait")
+        stop.wait(min(seconds, 30.0))
 
     def _recover(self) -> None:
         """Recovery is normal running: only waits from another clock and left-over bytes are looked at."""

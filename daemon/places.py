@@ -5,6 +5,7 @@ from __future__ import annotations
 from loguru import logger
 
 from daemon.clock import Clock
+from daemon.delivery.markers import is_ours
 from daemon.config import FolderRef, Settings
 from daemon.drive.client import Drive
 from daemon.errors import NotThere, Refused, Scope
@@ -31,7 +32,7 @@ def resolve(drive: Drive, ledger: Ledger, settings: Settings, clock: Clock) -> P
         Unusable: `SOURCE_MISSING`, `OUTPUT_INSIDE_SOURCE`, `OUTPUT_NOT_WRITABLE` …, with a remedy.
     """
     source = find_source(drive, ledger, settings)
-    output = _known(drive, ledger, "output", settings.drive.output) or _find_output(
+    output = known(drive, ledger, "output", settings.drive.output) or _find_output(
         drive, ledger, settings.drive.output, clock
     )
     check_output(drive, source, output)
@@ -50,7 +51,7 @@ def find_source(drive: Drive, ledger: Ledger | None, settings: Settings) -> File
         Unusable: `SOURCE_MISSING`, `SOURCE_AMBIGUOUS`, `NOT_A_FOLDER`.
     """
     reference = settings.drive.source
-    known = _known(drive, ledger, "source", reference) if ledger is not None else None
+    known = known(drive, ledger, "source", reference) if ledger is not None else None
     if known is not None:
         return known
     found = find_folder(drive, reference, "source")
@@ -104,7 +105,7 @@ def _folder(file: File, key: str) -> File:
     return file
 
 
-def _known(drive: Drive, ledger: Ledger, key: str, reference: FolderRef) -> File | None:
+def known(drive: Drive, ledger: Ledger, key: str, reference: FolderRef) -> File | None:
     """Return the folder that this very reference was resolved to before, unless it is gone since."""
     if ledger.meta(f"{key}_ref") != f"{reference.kind}:{reference.value}":
         return None
@@ -193,3 +194,28 @@ def _staging_parent(drive: Drive, output: File) -> str:
     if parent is not None and parent.can_add_children and parent.drive_id == output.drive_id:
         return parent.file_id
     return output.file_id
+
+
+def refuse_a_lost_ledger(drive: Drive, ledger: Ledger, found: Places) -> None:
+    """Refuse to work with an empty ledger beside an output folder that holds deliveries of an earlier one.
+
+    An empty ledger must never mean "process all again": every exam would be delivered twice.
+
+    Raises:
+        Unusable: `LEDGER_LOST`.
+    """
+    if ledger.meta("output_accepted") == found.output_id:
+        return
+    page_token = ""
+    while True:
+        page = drive.list_children(found.output_id, page_token)
+        if any(is_ours(file) for file in page.files):
+            raise Unusable(
+                "LEDGER_LOST",
+                f"the output folder {found.output_id} holds deliveries that this ledger knows nothing of",
+                "Restore the ledger from its backup, or choose an empty output folder",
+            )
+        page_token = page.next_page_token
+        if not page_token:
+            break
+    ledger.set_meta("output_accepted", found.output_id)

@@ -23,8 +23,8 @@ from daemon.spool import gigabytes
 LONGEST_WAIT_S = 900.0
 FIRST_WAIT_S = 5.0
 MOST_TRIES = 8
-STEP_AT_MOST_S = 1800.0
-"""A step without an end of its own (Drive's transfers and dcm2niix have one) that takes longer hangs."""
+STEP_AT_MOST_S = 900.0
+"""A step that neither asks Drive anything nor ends for so long hangs; a conversion has its own timeout on top."""
 
 
 def wait_s(tries: int, told_s: float | None) -> float:
@@ -65,6 +65,7 @@ class Workers:
         }
         self._lock = threading.Lock()
         self._running: dict[Hashable, Running] = {}
+        self._own = threading.local()
         self._stopping = False
         self.space_blocked = False
         """Whether the last look at the queue stopped for want of room in the spool."""
@@ -157,6 +158,7 @@ class Workers:
         return STEP_AT_MOST_S
 
     def _run(self, key: Hashable, work: Callable[[], None]) -> None:
+        self._own.key = key
         try:
             work()
         except Exception as exc:  # noqa: BLE001 - the ledger itself failed: the row is as it was, and due again
@@ -164,14 +166,16 @@ class Workers:
             if isinstance(exc, Trouble) and exc.scope is Scope.SERVICE:
                 self._close(exc)
         finally:
+            self._own.key = None
             with self._lock:
                 self._running.pop(key, None)
             self._on_done()
 
-    def progress(self, key: Hashable) -> None:
-        """A step shows that it moves on: its deadline starts anew."""
+    def progress(self) -> None:
+        """The step of this thread moves on (it asks Drive, or waits its turn to): its deadline starts anew."""
+        key = getattr(self._own, "key", None)
         with self._lock:
-            running = self._running.get(key)
+            running = self._running.get(key) if key is not None else None
             if running is not None:
                 deadline_s = time.monotonic() + self._deadline_s(running.lane)
                 self._running[key] = Running(running.lane, running.started_s, deadline_s)

@@ -33,6 +33,9 @@ def deliver(context: Context, revision: RevisionRow) -> Delivered | Abandoned:
     except AttemptLost as exc:
         logger.warning("The attempt is given up before it was published ({})", exc)
         return Abandoned(str(exc))
+    except NotThere as exc:
+        # It was there a moment ago: the next try looks at everything again, and decides.
+        raise Transient("CHANGED_MEANWHILE", exc.what) from exc
     return Delivered()
 
 

@@ -40,10 +40,28 @@ def ensure(context: Context, parent_id: str, key: str, name: str, properties: Ma
     except Refused as exc:
         if exc.code != "ID_REFUSED":
             raise
-        deliveries.forget_folder(row.folder_id)
-        raise Transient(exc.code, exc.what) from exc
+        if not _exists(context, row.folder_id):
+            deliveries.forget_folder(row.folder_id)
+            raise Transient(exc.code, exc.what) from exc
     deliveries.folder_made(row.folder_id)
     return row.folder_id
+
+
+def _exists(context: Context, folder_id: str) -> bool:
+    try:
+        context.drive.get(folder_id)
+    except NotThere:
+        return False
+    return True
+
+
+def _output_trashed(folder_id: str) -> Refused:
+    return Refused(
+        "OUTPUT_TRASHED",
+        f"the folder {folder_id}, in which we deliver, was trashed or deleted",
+        remedy="Take it out of the trash, or name another one in config.toml; the daemon goes on by itself",
+        scope=Scope.UPLOADS,
+    )
 
 
 # ── where deliveries appear ──────────────────────────────────────────────────────────────────────────────────────
@@ -95,12 +113,7 @@ def _forget_dead(job: Job, way: list[str]) -> None:
         if file is not None and not file.trashed:
             continue
         if folder_id == job.context.places.output_id:
-            raise Refused(
-                "OUTPUT_TRASHED",
-                f"the output folder {folder_id} was trashed or deleted",
-                remedy="Take it out of the trash, or name another one in config.toml; the daemon goes on by itself",
-                scope=Scope.UPLOADS,
-            )
+            raise _output_trashed(folder_id)
         logger.warning("The output folder {} was trashed or deleted; a new one is made", folder_id)
         job.context.ledger.deliveries.forget_folder(folder_id)
         return
@@ -110,14 +123,17 @@ def _forget_dead(job: Job, way: list[str]) -> None:
 
 
 def staging_root(context: Context) -> str:
-    """Return the id of `.sdd-dicom`, making it where it was never made."""
-    return ensure(
-        context,
-        context.places.staging_parent_id,
-        STAGING,
-        STAGING_NAME,
-        markers.of_folder(markers.Kind.STAGING),
-    )
+    """Return the id of `.sdd-dicom`, making it where it was never made.
+
+    Raises:
+        Refused: ``OUTPUT_TRASHED``: the folder in which it is to lie is gone.
+    """
+    parent_id = context.places.staging_parent_id
+    properties = markers.of_folder(markers.Kind.STAGING)
+    try:
+        return ensure(context, parent_id, STAGING, STAGING_NAME, properties)
+    except NotThere as exc:
+        raise _output_trashed(parent_id) from exc
 
 
 def staging_folder(job: Job, kind: markers.Kind, *, begun: bool) -> File:
@@ -164,10 +180,14 @@ def staging_folder(job: Job, kind: markers.Kind, *, begun: bool) -> File:
 
 
 def _forget_root(job: Job, root_id: str) -> None:
+    """Forget the staging folder if a person removed it; the next look makes a new one."""
     root = job.look(root_id)
-    if root is None or root.trashed:
+    if root is None or root.explicitly_trashed:
         logger.warning("The staging folder {} was trashed or deleted; a new one is made", root_id)
         job.context.ledger.deliveries.forget_folder(root_id)
+    elif root.trashed:
+        # A new one would lie in the trash as well.
+        raise _output_trashed(job.context.places.staging_parent_id)
 
 
 def is_staged(job: Job, folder: File) -> bool:

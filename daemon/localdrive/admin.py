@@ -13,11 +13,12 @@ from starlette.routing import BaseRoute, Route
 
 from daemon.localdrive.app import Api
 from daemon.localdrive.bodies import read_json
-from daemon.localdrive.drive import USER_LOG, Caller
+from daemon.localdrive.drive import USER_LOG
 from daemon.localdrive.errors import ApiError
 from daemon.localdrive.faults import Faults
 from daemon.localdrive.gate import RequestLog
 from daemon.localdrive.items import Item, iso, new_root_id, now_iso
+from daemon.localdrive.rules import Caller
 from daemon.localdrive.scanner import Scanner
 from daemon.model import FOLDER_MIME
 

@@ -15,7 +15,7 @@ from daemon.localdrive import errors, media
 from daemon.localdrive.batch import batch
 from daemon.localdrive.bodies import read_json
 from daemon.localdrive.changes import Feed
-from daemon.localdrive.drive import Caller, Drive
+from daemon.localdrive.drive import Drive
 from daemon.localdrive.errors import ApiError
 from daemon.localdrive.fields import apply, selection
 from daemon.localdrive.items import Item, is_native, new_id
@@ -24,6 +24,7 @@ from daemon.localdrive.metadata import check_body
 from daemon.localdrive.oauth import OAuth
 from daemon.localdrive.resources import Resources
 from daemon.localdrive.revisions import Revisions
+from daemon.localdrive.rules import Caller
 from daemon.localdrive.uploads import Uploads
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -9,11 +9,12 @@ import time
 from collections.abc import Mapping
 
 from daemon.localdrive import errors
-from daemon.localdrive.drive import USER_LOG, Caller, Drive
+from daemon.localdrive.drive import USER_LOG, Drive
 from daemon.localdrive.fields import apply, selection
 from daemon.localdrive.items import iso
 from daemon.localdrive.listing import flag, whole_number
 from daemon.localdrive.resources import Resource, Resources
+from daemon.localdrive.rules import Caller
 
 
 class Feed:

@@ -6,60 +6,36 @@ import os
 import shutil
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from daemon.localdrive import errors
-from daemon.localdrive.items import Blob, Item, check_properties, guess_mime, iso, new_id, new_revision_id
+from daemon.localdrive.items import Blob, Item, guess_mime, iso, new_id, new_revision_id
+from daemon.localdrive.rules import Caller, Rules, merged_properties
 from daemon.localdrive.settings import Settings
 from daemon.localdrive.store import Store
-from daemon.localdrive.tree import MAX_DEPTH, Tree
-from daemon.model import FOLDER_MIME, SHORTCUT_MIME
+from daemon.localdrive.tree import Tree
+from daemon.model import SHORTCUT_MIME
 
 USER_LOG = "user"
 KEPT_REVISIONS = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks, and what they said they understand."""
-
-    email: str = ""
-    service_account: bool = False
-    all_drives: bool = False
-    """supportsAllDrives=true"""
-
-
-class Drive:
+class Drive(Rules):
     """The rules of the Drive over index and directory. Used from the event loop only."""
 
     def __init__(self, store: Store, tree: Tree, settings: Settings, *, durable: bool) -> None:
-        self.store = store
-        self.tree = tree
-        self.settings = settings
+        super().__init__(store, tree, settings)
         self.durable = durable
         self.older: dict[str, deque[tuple[float, float, Item | None]]] = {}
         """For listings that lag: (time of the change, lag, the item before it). In memory only."""
 
-    # ── finding
-
-    def find(self, file_id: str, caller: Caller) -> Item:
-        """Return the item.
-
-        Raises:
-            ApiError: 404 if there is none, it is out of sight, or in a shared drive the caller did not ask for.
-        """
-        item = self.store.get(self.store.root_id if file_id == "root" else file_id)
-        if item is None or self.tree.is_hidden(item) or (item.drive_id and not caller.all_drives):
-            raise errors.not_found(file_id)
-        return item
+    # ── writing one item
 
     def log_of(self, item: Item) -> str:
         # Changes in a shared drive are told in its own log only; the guide tells apps not to rely on the other.
         return item.drive_id or USER_LOG
-
-    # ── writing one item
 
     def record(
         self,
@@ -108,67 +84,6 @@ class Drive:
         return item
 
     # ── create
-
-    def check_new_id(self, file_id: str, mime: str) -> None:
-        """Raise unless a create may use this id now: 409 used, 400 made up or of the wrong type."""
-        state = self.store.id_state(file_id)
-        if state is None:
-            raise errors.id_not_usable()
-        kind, used = state
-        if used:
-            raise errors.id_in_use()
-        if mime == SHORTCUT_MIME or kind == "shortcuts":
-            if not (mime == SHORTCUT_MIME and kind == "shortcuts"):
-                raise errors.id_not_usable()
-        elif mime.startswith("application/vnd.google-apps.") and mime != FOLDER_MIME:
-            raise errors.forbidden(
-                "unsupportedGeneratedId", "Generated IDs are not supported for Docs Editors formats."
-            )
-
-    def check_create(self, meta: dict[str, Any], caller: Caller, size: int) -> Item:
-        """Return the parent of what `meta` describes, or raise what the real Drive would answer."""
-        parents = meta.get("parents") or ["root"]
-        if not isinstance(parents, list) or not all(isinstance(p, str) and p for p in parents):
-            raise errors.invalid("parents")
-        if len(parents) > 1:
-            raise errors.cannot_add_parent()
-        if meta.get("id"):
-            self.check_new_id(meta["id"], meta.get("mimeType", ""))
-        parent = self.find(parents[0], caller)
-        self.check_container(parent)
-        if (
-            meta.get("mimeType") == FOLDER_MIME
-            and self.tree.depth(parent) + (parent.parent != "") >= MAX_DEPTH
-        ):
-            raise self.too_deep(parent)
-        self.check_storage(
-            parent, caller, size, is_blob=not meta.get("mimeType", "").startswith("application/vnd.google")
-        )
-        check_properties(meta.get("properties") or {}, meta.get("appProperties") or {})
-        return parent
-
-    def check_container(self, parent: Item) -> None:
-        if not parent.is_folder:
-            raise errors.forbidden("parentNotAFolder", "The specified parent is not a folder.")
-        if not self.tree.capabilities(parent)["canAddChildren"]:
-            raise errors.forbidden(
-                "insufficientParentPermissions", "Insufficient permissions for the specified parent."
-            )
-
-    def too_deep(self, parent: Item) -> errors.ApiError:
-        reason = "teamDriveHierarchyTooDeep" if parent.drive_id else "myDriveHierarchyDepthLimitExceeded"
-        return errors.forbidden(reason, "The folder hierarchy would be deeper than 100 levels.")
-
-    def check_storage(self, parent: Item, caller: Caller, size: int, *, is_blob: bool) -> None:
-        if not is_blob or parent.drive_id:
-            return
-        if caller.service_account and not self.settings.service_account_has_storage:
-            raise errors.storage_full(
-                "Service Accounts do not have storage quota. Leverage shared drives or use OAuth delegation instead."
-            )
-        limit = self.settings.storage_limit_bytes
-        if limit and self.store.usage()[0] + size > limit:
-            raise errors.storage_full()
 
     def create(self, meta: dict[str, Any], caller: Caller, blob: Blob | None, media_type: str = "") -> Item:
         """Make the item that `meta` describes, `blob` its bytes (None for folders, shortcuts and documents)."""
@@ -236,15 +151,6 @@ class Drive:
 
     # ── update
 
-    def check_update(self, item: Item, meta: dict[str, Any]) -> None:
-        capabilities = self.tree.capabilities(item)
-        if not capabilities["canEdit"]:
-            raise errors.no_permission(item.id)
-        if "trashed" in meta and not capabilities["canTrash"]:
-            raise errors.no_permission(item.id)
-        merged = _merge(item.properties, meta.get("properties"))
-        check_properties(merged, _merge(item.app_properties, meta.get("appProperties")))
-
     def update(
         self,
         file_id: str,
@@ -264,7 +170,7 @@ class Drive:
         if not (self.tree.path(before).exists() or not before.disk_name):
             # People took it away; the scanner has not told yet.
             raise errors.backend_error()
-        target = self._target_parent(before, caller, add_parents, remove_parents)
+        target = self.target_parent(before, caller, add_parents, remove_parents)
         item = self._with_metadata(before, meta)
         if target is not None:
             item = replace(item, parent=target.id, drive_id=target.drive_id)
@@ -308,13 +214,6 @@ class Drive:
             item.properties,
         )
 
-    def check_media_update(self, item: Item, caller: Caller, size: int) -> None:
-        if not item.is_blob:
-            raise errors.forbidden(
-                "fileNotDownloadable", "Only files with binary content can be given content."
-            )
-        self.check_storage(item, caller, max(0, size - item.size), is_blob=True)
-
     def _with_metadata(self, item: Item, meta: dict[str, Any]) -> Item:
         changes: dict[str, Any] = {}
         for key, column in (("name", "name"), ("description", "description"), ("modifiedTime", "modified")):
@@ -326,8 +225,8 @@ class Drive:
             changes["mime"] = meta["mimeType"]
         if meta.get("originalFilename"):
             changes["original_name"] = meta["originalFilename"]
-        changes["properties"] = _merge(item.properties, meta.get("properties"))
-        changes["app_properties"] = _merge(item.app_properties, meta.get("appProperties"))
+        changes["properties"] = merged_properties(item.properties, meta.get("properties"))
+        changes["app_properties"] = merged_properties(item.app_properties, meta.get("appProperties"))
         return replace(item, **changes)
 
     def _with_blob(self, item: Item, blob: Blob, meta: dict[str, Any], media_type: str) -> Item:
@@ -372,44 +271,6 @@ class Drive:
         for old in revisions[:-KEPT_REVISIONS]:
             self.tree.revision_path(before.id, old["id"]).unlink(missing_ok=True)
             self.store.drop_revision(before.id, old["id"])
-
-    def _target_parent(self, item: Item, caller: Caller, add: str, remove: str) -> Item | None:
-        """Return the folder to move to; None if the item stays. Source: drive-api.md, 2.1, refused moves."""
-        adds = [self.find(i, caller) for i in add.split(",") if i]
-        removes = [self.store.root_id if i == "root" else i for i in remove.split(",") if i]
-        visible = self.tree.visible_parents(item)
-        for parent_id in removes:
-            if parent_id not in visible:
-                raise errors.invalid("removeParents", f"The item does not have the parent {parent_id}.")
-        if not adds:
-            if removes:
-                raise errors.forbidden("cannotRemoveLastParent", "An item needs a parent.")
-            return None
-        if len(adds) > 1:
-            raise errors.cannot_add_parent()
-        target = adds[0]
-        if target.id == item.parent and not removes:
-            return None
-        if not removes or target.id == item.parent:
-            raise errors.cannot_add_parent()
-        self.check_container(target)
-        self._check_move(item, target)
-        return target
-
-    def _check_move(self, item: Item, target: Item) -> None:
-        if not item.parent:
-            raise errors.no_permission(item.id)
-        if self.tree.is_within(target, item.id):
-            raise errors.forbidden("cyclicHierarchy", "A folder cannot be moved into itself.")
-        if item.drive_id != target.drive_id and item.is_folder:
-            raise errors.forbidden(
-                "teamDrivesFolderMoveInNotSupported", "Moving folders into shared drives is not supported."
-            )
-        source_top, target_top = self.tree.shared_top(item), self.tree.shared_top(target)
-        if source_top is not None and item.owner and source_top != target_top:
-            raise errors.cannot_add_parent()
-        if item.is_folder and self.tree.depth(target) + 1 + self.tree.height(item) >= MAX_DEPTH:
-            raise self.too_deep(target)
 
     def _follow_into_drive(self, folder: Item) -> None:
         for child in self.store.children(folder.id):
@@ -460,13 +321,3 @@ class Drive:
         """Change columns directly (viewed, flags, shared): a new version and an entry in the feed."""
         with self.store.transaction():
             return self._save(op, replace(item, **changes), item, source="people")
-
-
-def _merge(have: dict[str, str], changes: dict[str, str | None] | None) -> dict[str, str]:
-    merged = dict(have)
-    for key, value in (changes or {}).items():
-        if value is None:
-            merged.pop(key, None)
-        else:
-            merged[key] = value
-    return merged

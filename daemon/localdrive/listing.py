@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from daemon.localdrive import errors, query
-from daemon.localdrive.drive import Caller, Drive
+from daemon.localdrive.drive import Drive
 from daemon.localdrive.fields import selection
 from daemon.localdrive.items import Item
 from daemon.localdrive.resources import Resource, Resources
+from daemon.localdrive.rules import Caller
 
 _NATURAL = re.compile(r"(\d+)")
 

@@ -10,7 +10,7 @@ import json
 import secrets
 import time
 from typing import Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, unquote, urlencode
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -103,6 +103,10 @@ class OAuth:
 
     async def token(self, request: Request) -> Response:
         form = {k: v[0] for k, v in parse_qs((await read_small(request, 1 << 20)).decode()).items()}
+        basic = request.headers.get("authorization", "")
+        if basic[:6].lower() == "basic ":
+            client, _, secret = _decode_text(basic[6:]).partition(":")
+            form |= {"client_id": unquote(client), "client_secret": unquote(secret)}
         try:
             return JSONResponse(self._grant(form), headers={"Cache-Control": "no-store"})
         except Refusal as refusal:
@@ -190,6 +194,13 @@ def _challenge(verifier: str, method: str) -> str:
 
 def _decode(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def _decode_text(text: str) -> str:
+    try:
+        return base64.b64decode(text).decode()
+    except ValueError:
+        return ""
 
 
 def _verifies(public_key_pem: str, signed: bytes, signature: bytes) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from zlib import crc32
 
 from daemon.localdrive.fields import Selection, apply, names
 from daemon.localdrive.items import Item
@@ -68,7 +69,7 @@ class Resources:
             "displayName": shown.partition("@")[0],
             "me": not email,
             "emailAddress": shown,
-            "permissionId": str(abs(hash(shown)) % 10**20),
+            "permissionId": str(crc32(shown.encode())).zfill(20),
         }
 
     def file(self, item: Item, wanted: Selection) -> Resource:

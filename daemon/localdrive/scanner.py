@@ -7,58 +7,23 @@ against disk and index once more: between the two the API may have moved things 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from daemon.localdrive.bodies import hash_file
 from daemon.localdrive.drive import Drive
-from daemon.localdrive.items import Blob, Item, guess_mime, is_temporary_name, iso, new_id, new_revision_id
-from daemon.localdrive.tree import HIDDEN
+from daemon.localdrive.items import Blob, Item, guess_mime, iso, new_id, new_revision_id
+from daemon.localdrive.walk import Entry, Findings, Row, Signature, Walk, signature_of
 from daemon.model import FOLDER_MIME
 
-Signature = tuple[int, int, int, int]
-"""(device, inode, size, mtime in ns)"""
 _BATCH_BYTES = 64 << 20
 _BATCH_FILES = 200
-
-
-@dataclass(slots=True)
-class _Row:
-    """The little of an item that a look needs."""
-
-    id: str
-    parent: str
-    disk_name: str
-    is_folder: bool
-    signature: Signature
-
-
-@dataclass(slots=True)
-class _Entry:
-    """Something on disk at `path`; `parent` is an item's id, or the path of a folder that has none yet."""
-
-    path: str
-    parent: str
-    name: str
-    is_folder: bool
-    signature: Signature
-    row_id: str = ""
-
-
-@dataclass(slots=True)
-class Findings:
-    """The differences one look found."""
-
-    moved: list[_Entry] = field(default_factory=list)
-    new_folders: list[_Entry] = field(default_factory=list)
-    files: list[_Entry] = field(default_factory=list)
-    """New files, and known ones with new content (`row_id` set)."""
-    missing: set[str] = field(default_factory=set)
 
 
 class Scanner:
@@ -77,9 +42,12 @@ class Scanner:
             interval = self._drive.settings.scan_interval_s
             started = time.monotonic()
             if interval > 0:
-                # A directory that cannot be read now is read later; the API must go on meanwhile.
-                with suppress(OSError):
+                try:
                     await self.look()
+                except Exception:
+                    logging.getLogger("uvicorn.error").warning(
+                        "a look at the directory failed", exc_info=True
+                    )
             took = time.monotonic() - started
             await asyncio.sleep(max(interval, took * 10, 0.05))
 
@@ -123,12 +91,12 @@ class Scanner:
 
     # ── looking (in a thread)
 
-    def _rows(self) -> list[_Row]:
+    def _rows(self) -> list[Row]:
         rows = self._reader.execute(
             "SELECT id, parent, disk_name, mime, dev, ino, size, mtime_ns FROM items WHERE disk_name != x'' AND trashed=0"
         )
         return [
-            _Row(i, parent, os.fsdecode(name), mime == FOLDER_MIME, (dev, ino, size, mtime))
+            Row(i, parent, os.fsdecode(name), mime == FOLDER_MIME, (dev, ino, size, mtime))
             for i, parent, name, mime, dev, ino, size, mtime in rows
         ]
 
@@ -137,7 +105,7 @@ class Scanner:
         if not tree.hidden.is_dir():
             return None  # the disk is not mounted: nothing can be said about what is gone
         rows = self._rows()
-        walk = _Walk(rows)
+        walk = Walk(rows)
         roots = [(self._drive.store.root_id, str(tree.directory))]
         roots += [(row[0], str(tree.hidden / "drives" / row[0])) for row in list(self._drive.store.drives())]
         for root_id, path in roots:
@@ -146,18 +114,18 @@ class Scanner:
 
     # ── applying (on the event loop)
 
-    def _parent(self, entry: _Entry, ids: dict[str, str]) -> Item | None:
+    def _parent(self, entry: Entry, ids: dict[str, str]) -> Item | None:
         return self._drive.store.folders.get(ids.get(entry.parent, entry.parent))
 
-    def _still_there(self, entry: _Entry) -> bool:
+    def _still_there(self, entry: Entry) -> bool:
         with suppress(OSError):
             now = os.lstat(entry.path)
             if entry.is_folder:
                 return stat.S_ISDIR(now.st_mode) and (now.st_dev, now.st_ino) == entry.signature[:2]
-            return _signature(now) == entry.signature
+            return signature_of(now) == entry.signature
         return False
 
-    def _place(self, entry: _Entry, ids: dict[str, str]) -> Item | None:
+    def _place(self, entry: Entry, ids: dict[str, str]) -> Item | None:
         """Return the folder the entry lies in, if disk and index still agree that it does."""
         parent = self._parent(entry, ids)
         if parent is None or not self._still_there(entry):
@@ -166,7 +134,7 @@ class Scanner:
             return None
         return parent
 
-    def _move(self, entry: _Entry, ids: dict[str, str]) -> None:
+    def _move(self, entry: Entry, ids: dict[str, str]) -> None:
         item, parent = self._drive.store.get(entry.row_id), self._place(entry, ids)
         if item is None or parent is None or item.trashed:
             return
@@ -192,7 +160,7 @@ class Scanner:
             op = "move" if changes.parent != item.parent else "rename"
             self._drive.record(op, changes, item, source="disk")
 
-    def _add_folder(self, entry: _Entry, ids: dict[str, str]) -> None:
+    def _add_folder(self, entry: Entry, ids: dict[str, str]) -> None:
         parent = self._place(entry, ids)
         if parent is None or self._drive.store.on_disk(parent.id, entry.name) is not None:
             return
@@ -221,7 +189,7 @@ class Scanner:
         top = self._drive.tree.shared_top(parent)
         return top.owner if top is not None else ""
 
-    def _take(self, entry: _Entry, blob: Blob, ids: dict[str, str]) -> None:
+    def _take(self, entry: Entry, blob: Blob, ids: dict[str, str]) -> None:
         """Give a new file an id, or a known one its new content."""
         parent = self._place(entry, ids)
         if parent is None:
@@ -229,7 +197,7 @@ class Scanner:
         name = _drive_name(entry.name)
         before = self._drive.store.on_disk(parent.id, entry.name)
         modified = iso(entry.signature[3] / 1e9)
-        if before is not None and before.is_folder:
+        if before is not None and (before.is_folder or _signature(before) == entry.signature):
             return
         if before is None:
             now = iso(time.time())
@@ -263,118 +231,16 @@ class Scanner:
         self._drive.remove(item, source="disk")
 
 
-class _Walk:
-    """One walk over the disk against the rows of the index."""
-
-    def __init__(self, rows: list[_Row]) -> None:
-        self._rows = {row.id: row for row in rows}
-        self._children: dict[str, dict[str, _Row]] = {}
-        self._by_inode: dict[tuple[int, int], _Row] = {}
-        for row in rows:
-            self._children.setdefault(row.parent, {})[row.disk_name] = row
-            self._by_inode[row.signature[:2]] = row
-        self._found = Findings()
-        self._at_home: set[str] = set()
-        self._walked: set[str] = set()
-        self._strangers: list[_Entry] = []
-
-    def findings(self) -> Findings:
-        for entry in self._strangers:
-            self._stranger(entry)
-        for parent in self._walked:
-            self._found.missing.update(
-                row.id for row in self._children.get(parent, {}).values() if row.id not in self._at_home
-            )
-        return self._found
-
-    def folder(self, path: str, item_id: str) -> None:
-        """Look at one folder and below. Symbolic links are not followed and not served."""
-        try:
-            with os.scandir(path) as listing:
-                entries = [(e.name, e.path, e.stat(follow_symlinks=False)) for e in _readable(listing)]
-        except OSError:
-            # Unreadable or vanished meanwhile: nothing below counts as missing, its own parent decides.
-            return
-        self._walked.add(item_id)
-        known = self._children.get(item_id, {})
-        for name, entry_path, now in entries:
-            is_folder = stat.S_ISDIR(now.st_mode)
-            if not is_folder and not stat.S_ISREG(now.st_mode):
-                continue
-            row = known.get(name)
-            if (row is None and is_temporary_name(name)) or name == HIDDEN:
-                continue
-            entry = _Entry(entry_path, item_id, name, is_folder, _signature(now))
-            if row is not None and row.is_folder == is_folder:
-                if is_folder and row.signature[:2] == entry.signature[:2]:
-                    self._at_home.add(row.id)
-                    self.folder(entry_path, row.id)
-                    continue
-                if not is_folder and row.signature == entry.signature:
-                    self._at_home.add(row.id)
-                    continue
-            # Only when all known ones have been seen at home is it clear who moved.
-            self._strangers.append(entry)
-
-    def _stranger(self, entry: _Entry) -> None:
-        moved = self._by_inode.get(entry.signature[:2])
-        if moved is not None and moved.id not in self._at_home and self._is_same(moved, entry):
-            here = moved.parent == entry.parent and moved.disk_name == entry.name
-            if not here:
-                self._at_home.add(moved.id)
-                entry.row_id = moved.id
-                self._found.moved.append(entry)
-                if entry.is_folder:
-                    self._below(entry, moved.id)
-                return
-        if entry.is_folder:
-            self._found.new_folders.append(entry)
-            self._below(entry, entry.path)
-            return
-        row = self._children.get(entry.parent, {}).get(entry.name)
-        if row is not None and not row.is_folder and row.id not in self._at_home:
-            self._at_home.add(row.id)
-            entry.row_id = row.id
-        self._found.files.append(entry)
-
-    def _below(self, entry: _Entry, item_id: str) -> None:
-        before = len(self._strangers)
-        self.folder(entry.path, item_id)
-        new, self._strangers[before:] = self._strangers[before:], []
-        for below in new:
-            self._stranger(below)
-
-    def _is_same(self, row: _Row, entry: _Entry) -> bool:
-        """Whether the inode is the same thing, not its number used again."""
-        if row.is_folder != entry.is_folder:
-            return False
-        if not entry.is_folder:
-            return row.signature == entry.signature
-        known = self._children.get(row.id, {})
-        if not known:
-            return True
-        with suppress(OSError), os.scandir(entry.path) as listing:
-            return any(e.name in known and known[e.name].signature[1] == e.inode() for e in listing)
-        return False
-
-
-def _readable(listing: Iterator[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
-    for entry in listing:
-        with suppress(FileNotFoundError):
-            entry.stat(follow_symlinks=False)
-            yield entry
-
-
-def _signature(now: os.stat_result) -> Signature:
-    return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns
+def _signature(item: Item) -> Signature:
+    return item.dev, item.ino, item.size, item.mtime_ns
 
 
 def _drive_name(disk_name: str) -> str:
     return os.fsencode(disk_name).decode("utf-8", "replace")
 
 
-def _batches(entries: list[_Entry]) -> Iterator[list[_Entry]]:
-    batch: list[_Entry] = []
+def _batches(entries: list[Entry]) -> Iterator[list[Entry]]:
+    batch: list[Entry] = []
     size = 0
     for entry in entries:
         batch.append(entry)
@@ -386,7 +252,7 @@ def _batches(entries: list[_Entry]) -> Iterator[list[_Entry]]:
         yield batch
 
 
-def _hash_all(entries: list[_Entry]) -> list[Blob | None]:
+def _hash_all(entries: list[Entry]) -> list[Blob | None]:
     """Return each file as a blob; None for one that changed or cannot be read meanwhile."""
     found: list[Blob | None] = []
     for entry in entries:

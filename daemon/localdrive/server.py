@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
+import logging
 import os
 import shutil
 import socket
+import sys
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,8 +31,21 @@ from daemon.localdrive.settings import Settings
 from daemon.localdrive.store import Store
 from daemon.localdrive.tree import HIDDEN, Tree
 
-
 FIRST_SCAN_AT_MOST_S = 10.0
+
+
+class _Nameless(logging.Handler):
+    """Errors as type and place in the code: an exception's text may hold the name of a file."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage().splitlines()[0]
+        if record.exc_info and record.exc_info[1] is not None:
+            error = record.exc_info[1]
+            frames = traceback.extract_tb(error.__traceback__)[-4:]
+            places = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames))
+            text += f": {type(error).__name__} at {places}"
+        with suppress(OSError):
+            sys.stderr.write(f"embedded Drive: {text}\n")
 
 
 class AlreadyServed(Exception):
@@ -110,7 +126,6 @@ def build(options: Options) -> tuple[ASGIApp, Store]:
     oauth = OAuth(store, settings, options.token)
     faults, log = Faults(), RequestLog()
     api = Api(drive, oauth)
-    api.uploads.drop_old()
     scanner = Scanner(drive)
     gate: list[ASGIApp] = []
     more = [batch_route(lambda: gate[0])]
@@ -149,6 +164,8 @@ def serve(options: Options, on_ready: Callable[[str], None]) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(("127.0.0.1", options.port))
     sock.listen(512)
+    logger = logging.getLogger("uvicorn.error")
+    logger.handlers, logger.propagate = [_Nameless(logging.WARNING)], False
     endpoint = f"http://127.0.0.1:{sock.getsockname()[1]}"
     app, store = build(options)
     config = uvicorn.Config(

@@ -9,16 +9,18 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from daemon.localdrive import bodies, errors
-from daemon.localdrive.drive import Caller, Drive
+from daemon.localdrive.drive import Drive
 from daemon.localdrive.fields import selection
 from daemon.localdrive.items import CHUNK_BYTES, Blob, is_native
 from daemon.localdrive.metadata import check_body
 from daemon.localdrive.resources import Resources
+from daemon.localdrive.rules import Caller
 
 _CONTENT_RANGE = re.compile(r"^bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)$")
 
@@ -28,7 +30,8 @@ class Uploads:
 
     def __init__(self, drive: Drive) -> None:
         self._drive = drive
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._last_cleaning = 0.0
 
     # ── small
 
@@ -119,6 +122,9 @@ class Uploads:
         if total and not total.isdigit():
             raise errors.bad_request("Invalid X-Upload-Content-Length.")
         self._check(meta, file_id, caller, int(total or 0))
+        if time.monotonic() - self._last_cleaning > 86400:
+            self._last_cleaning = time.monotonic()
+            self.drop_old()
         session_id = "AJ" + secrets.token_urlsafe(60)
         now = time.time()
         session = {
@@ -148,13 +154,10 @@ class Uploads:
     async def put(self, request: Request, resources: Resources) -> Response:
         """Take a chunk, or say how far the session is."""
         session_id = request.query_params.get("upload_id", "")
+        # Two chunks of one session at once are taken one after the other.
         lock = self._locks.setdefault(session_id, asyncio.Lock())
-        try:
-            async with lock:
-                return await self._put(request, session_id, resources)
-        finally:
-            if not lock.locked():
-                self._locks.pop(session_id, None)
+        async with lock:
+            return await self._put(request, session_id, resources)
 
     def cancel(self, request: Request) -> Response:
         session_id = request.query_params.get("upload_id", "")

@@ -198,6 +198,8 @@ def _run(arguments: Sequence[str], work_dir: Path, limits: Limits) -> _Ended:
             if process.returncode is None:
                 _kill(process)
                 process.wait()
+    if not stopped_for and _size_bytes(work_dir / "out") >= limits.output_bytes:
+        stopped_for = "output"  # the limit of a single file stopped it, and it did not die of the signal
     return _Ended(returncode, stopped_for, peak)
 
 

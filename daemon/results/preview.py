@@ -167,7 +167,8 @@ def _shown(frame: NDArray[Any], header: Dataset) -> NDArray[Any]:
     values = np.asarray(apply_modality_lut(frame, header), dtype=np.float64)
     if "VOILUTSequence" in header:
         # The table may be of any depth: what it gives is scaled like values without a window.
-        values = np.asarray(apply_voi_lut(frame, header, prefer_lut=True), dtype=np.float64)
+        stored = np.rint(values).astype(np.int32)
+        values = np.asarray(apply_voi_lut(stored, header, prefer_lut=True), dtype=np.float64)
         window = None
     if window is None:
         return np.asarray(-values if kind == "MONOCHROME1" else values, dtype=np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,35 @@ def test_a_lost_answer_makes_no_second_file(world: World, faults: Callable[[dict
     world.deliver(revision)
 
     assert len(world.tree()) == 2 + len(FIRST) + 1
+
+
+def test_a_lost_answer_to_the_move_publishes_once(
+    world: World, faults: Callable[[dict[str, Any]], None]
+) -> None:
+    """Before a move is repeated the parents are read."""
+    revision = world.convert(world.file_instances())
+    world.reserve(revision)
+    faults({"method": "PATCH", "path": "addParents", "action": "cut_after", "times": 2})
+    world.deliver(revision)
+
+    assert len(world.tree()) == 2 + len(FIRST) + 1
+
+
+def test_series_that_settle_at_once_share_their_parents(world: World) -> None:
+    """Many threads want the same new folder: it is one ledger row, so it is made once."""
+    folder_id = world.folder("CT", world.exam_id)
+    keys = [
+        world.convert(world.file_instances(uid=str(number), folder_id=folder_id)).key for number in range(6)
+    ]
+    with world.ledger.write():
+        world.ledger.database.execute("UPDATE series SET folder_name = 'series ' || series_id")
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda key: world.deliver_all(world.revision(*key)), keys))
+
+    tree = world.tree()
+    assert sorted(path for path in tree if path.count("/") < 2) == [HOME, f"{HOME}/CT"]
+    assert sum(path.endswith("manifest.json") for path in tree) == 6
+    assert world.wire.kinds.count("generateIds") == 2
 
 
 def test_control_without_reserved_ids_a_lost_answer_makes_two_files(
@@ -310,6 +340,34 @@ def test_nothing_is_delivered_into_a_trashed_output_folder(world: World) -> None
     world.deliver(revision)
 
     assert len(world.tree()) == 2 + len(FIRST) + 1
+
+
+def test_a_trashed_parent_of_staging_waits_for_a_person(world: World) -> None:
+    """A new staging folder would lie in the trash as well: no attempt is given up for it."""
+    revision = world.convert(world.file_instances())
+    world.reserve(revision)
+    world.drive.set_trashed(world.top_id, True)
+    for _ in range(2):
+        with pytest.raises(Refused, match="OUTPUT_TRASHED"):
+            world.deliver(revision)
+    world.drive.set_trashed(world.top_id, False)
+    world.deliver(revision)
+
+    assert len(world.tree()) == 2 + len(FIRST) + 1
+    assert world.revision(*revision.key).attempt == 1
+
+
+def test_a_home_that_left_the_source_is_still_known(world: World) -> None:
+    """The delivery goes where the others of that folder went."""
+    world.deliver_all(world.convert(world.file_instances()))
+    revision = world.convert(world.file_instances(uid="2"))
+    world.reserve(revision)
+    world.drive.move(world.exam_id, to=world.top_id, from_=world.source_id)
+    world.hints.forget_folder(world.exam_id)
+    world.ledger.database.execute("UPDATE series SET folder_name = 'two' WHERE series_id = 2")
+    world.deliver(revision)
+
+    assert {f"{HOME}/two", f"{HOME}/{NAME}"} < set(world.tree())
 
 
 def test_something_else_under_a_reserved_id_is_never_overwritten(world: World, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,6 +136,30 @@ def test_the_manifest_changes_after_every_other_result_and_before_the_trash(worl
         seen.append((complete, new, trashed))
 
     assert seen[0] == (False, False, False)
+
+
+def test_a_content_that_arrives_altered_is_sent_again_at_once(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left as it is, the next look would take it for a person's edit."""
+    series_id = deliver_first(world)
+    revision = next_revision(world, series_id)
+    world.reserve(revision)
+    update = world.drive.update_content
+    flips = iter([True, False, False, False])
+
+    def flipping(**how: Any) -> Any:
+        if not next(flips):
+            return update(**how)
+        data = b"\0" + how["path"].read_bytes()[1:]
+        (tmp_path / "flipped").write_bytes(data)
+        md5 = hashlib.md5(data).hexdigest()
+        return update(**(how | {"path": tmp_path / "flipped", "md5_checksum": md5}))
+
+    monkeypatch.setattr(world.drive, "update_content", flipping)
+    world.deliver(revision)
+
+    assert md5s(world, series_id) == expected(SECOND)
 
 
 # ── people ───────────────────────────────────────────────────────────────────────────────────────────────────────

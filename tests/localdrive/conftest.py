@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +16,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from google.oauth2.credentials import Credentials
-from google_auth_httplib2 import AuthorizedHttp
 from googleapiclient.errors import HttpError
 from googleapiclient.http import MediaIoBaseUpload, build_http
 
@@ -43,8 +42,7 @@ DEFAULTS = {
 
 def service_of(server: DriveServer, token: str = "") -> Any:
     """Return the official client, every request and answer checked against the discovery document."""
-    http = AuthorizedHttp(Credentials(token or server.token), http=CheckedHttp(build_http()))
-    return server.service(http=http)
+    return server.service(http=CheckedHttp(build_http(), token or server.token))
 
 
 @dataclass
@@ -141,7 +139,7 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DriveSer
 def bench(shared_server: DriveServer, request: pytest.FixtureRequest) -> Iterator[Bench]:
     """A fresh folder on the module's server; settings and faults are put back afterwards."""
     service = service_of(shared_server)
-    name = "".join(c if c.isalnum() else "_" for c in request.node.name)[:60]
+    name = "".join(c if c.isalnum() else "_" for c in request.node.name)[:60] + secrets.token_hex(4)
     files = service.files()
     home = files.create(body={"name": name, "mimeType": FOLDER}, fields="id").execute()["id"]
     shared_server.clear_requests()

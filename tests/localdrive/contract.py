@@ -71,8 +71,9 @@ _METHODS = _methods()
 class CheckedHttp:
     """An httplib2.Http around another one: what passes it keeps the contract, or the test fails."""
 
-    def __init__(self, http: Any) -> None:
+    def __init__(self, http: Any, token: str) -> None:
         self._http = http
+        self._token = token
         self.checked = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -87,6 +88,7 @@ class CheckedHttp:
             kind = {k.lower(): v for k, v in (headers or {}).items()}.get("content-type", "")
             if kind.startswith("application/json"):
                 check(known["request"]["$ref"], json.loads(body), request=True)
+        headers = {**(headers or {}), "authorization": f"Bearer {self._token}"}
         answer, content = self._http.request(uri, method=method, body=body, headers=headers, **more)
         if answer.status == 200 and "json" in answer.get("content-type", ""):
             if method == "PUT":

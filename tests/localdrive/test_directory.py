@@ -211,7 +211,7 @@ def test_symbolic_links_are_not_followed(bench: Bench) -> None:
 
 def test_a_name_that_is_not_utf8_is_served(bench: Bench) -> None:
     raw = os.fsencode(bench.path) + b"/caf\xe9"
-    with open(raw, "wb") as target:
+    with open(raw, "wb") as target:  # noqa: PTH123
         target.write(b"1")
     bench.server.scan()
     (found,) = bench.names()

@@ -153,7 +153,7 @@ class TestBatch:
     def test_a_hundred_calls_in_one_request(self, bench: Bench) -> None:
         answers: dict[str, str] = {}
         batch = bench.service.new_batch_http_request(
-            callback=lambda i, r, e: answers.update({i: r and r["id"]})
+            callback=lambda i, r, _: answers.update({i: r and r["id"]})
         )
         for _ in range(99):
             batch.add(bench.files.get(fileId=bench.home))
@@ -167,7 +167,7 @@ class TestBatch:
     def test_one_failing_call_fails_alone(self, bench: Bench) -> None:
         seen: list[int] = []
         batch = bench.service.new_batch_http_request(
-            callback=lambda i, r, e: seen.append(e.status_code if e else 200)
+            callback=lambda _, __, e: seen.append(e.status_code if e else 200)
         )
         batch.add(bench.files.get(fileId=bench.home))
         batch.add(bench.files.get(fileId="1" + "q" * 32))
@@ -185,7 +185,7 @@ class TestBatch:
     def test_media_is_refused(self, bench: Bench) -> None:
         seen: list[int] = []
         batch = bench.service.new_batch_http_request(
-            callback=lambda i, r, e: seen.append(e.status_code if e else 200)
+            callback=lambda _, __, e: seen.append(e.status_code if e else 200)
         )
         request = bench.files.get_media(fileId=bench.upload()["id"])
         batch.add(request)

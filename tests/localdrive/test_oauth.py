@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import urllib.error
 import urllib.request
@@ -16,6 +17,7 @@ from google.oauth2 import service_account
 from google.oauth2.credentials import Credentials
 from google_auth_httplib2 import AuthorizedHttp
 from google_auth_oauthlib.flow import InstalledAppFlow
+from googleapiclient.errors import HttpError
 from googleapiclient.http import build_http
 
 from tests.localdrive.conftest import Bench, refused, service_of
@@ -109,7 +111,7 @@ def test_a_code_works_once(bench: Bench) -> None:
 
 def test_without_offline_access_there_is_no_refresh_token(bench: Bench) -> None:
     flow = flow_of(bench)
-    url, _ = flow.authorization_url()
+    url, _ = flow.authorization_url(access_type="online")
     flow.fetch_token(code=code_of(url))
 
     assert flow.credentials.refresh_token is None
@@ -138,8 +140,12 @@ def test_a_narrow_scope_is_403_with_its_details(bench: Bench) -> None:
     credentials = login(bench, SCOPE + ".readonly")
     files = service_of(bench.server, credentials.token).files()
     files.list().execute()
-    with refused(403, "insufficientPermissions"):
+    with pytest.raises(HttpError) as caught:
         files.create(body={"name": "x"}).execute()
+    error = json.loads(caught.value.content)["error"]
+
+    assert error["errors"][0]["reason"] == "insufficientPermissions"
+    assert error["details"][0]["reason"] == "ACCESS_TOKEN_SCOPE_INSUFFICIENT"
 
 
 def test_a_wrong_token_is_401(bench: Bench) -> None:

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,10 @@ def alive(pid: int) -> bool:
         return False
 
 
+def count(service: Any) -> int:
+    return len(service.files().list(pageSize=1000).execute()["files"])
+
+
 def test_ids_tokens_and_the_feed_go_on_after_a_kill(make_server: Callable[..., DriveServer]) -> None:
     server = make_server()
     service = service_of(server)
@@ -32,6 +38,7 @@ def test_ids_tokens_and_the_feed_go_on_after_a_kill(make_server: Callable[..., D
     made = service.files().create(body={"name": "a", "mimeType": FOLDER}, fields="*").execute()
     server.kill()
     server.start()
+    service = service_of(server)
     later = (
         service.files().create(body={"name": "b", "mimeType": FOLDER, "id": reserved}, fields="id").execute()
     )
@@ -55,8 +62,8 @@ def test_a_create_killed_at_any_moment_is_whole_or_not_there(make_server: Callab
         writer = subprocess.Popen(
             [sys.executable, "-c", script, server.endpoint, server.token], stderr=subprocess.DEVNULL
         )
-        count = len(service.files().list(pageSize=1000).execute()["files"])
-        assert eventually(lambda: len(service.files().list(pageSize=1000).execute()["files"]) > count)
+        before = count(service)
+        assert eventually(partial(lambda service, before: count(service) > before, service, before))
         time.sleep(0.003 * round_number)
         server.kill()
         writer.wait(10)
