@@ -25,7 +25,7 @@ from daemon.hints import Hints
 from daemon.intake import Intake
 from daemon.ledger import Ledger
 from daemon.lifecycle import SeriesState
-from daemon.localdrive.process import DriveProcess
+from daemon.localdrive.process import DriveDidNotStart, DriveProcess
 from daemon.scopes import Scopes
 from daemon.settle import SPOOL_TOO_SMALL, Now, Rules, Settling
 from daemon.spool import Spool, gigabytes
@@ -122,9 +122,16 @@ class Daemon:
         if settings.drive.backend == "local":
             if self._local is None:
                 token = secrets.token_urlsafe(24)
-                self._local = DriveProcess(settings.local_root, token=token)
-                self._local.start()
-                self._token = token
+                local = DriveProcess(settings.local_root, token=token)
+                try:
+                    local.start()
+                except DriveDidNotStart as exc:
+                    raise places.Unusable(
+                        "LOCAL_DRIVE",
+                        str(exc),
+                        "Is it served already (sdd-dicom drive serve), or may this account not write there?",
+                    ) from exc
+                self._local, self._token = local, token
             endpoint = self._local.endpoint
             authorizer = LocalToken(self._token)
         elif settings.auth.kind == "service_account":
@@ -223,7 +230,9 @@ class Daemon:
             return 1
         if started := self.workers.fill(overdraw=True):
             return started
-        remedy = "Raise work.spool_max_gb or lower work.disk_reserve_gb on a larger disk, then `sdd-dicom retry`"
+        remedy = (
+            "Raise work.spool_max_gb or lower work.disk_reserve_gb on a larger disk, then `sdd-dicom retry`"
+        )
         gathering = context.ledger.series.gathering()
         for revision in gathering:
             context.ledger.series.hold(revision, SPOOL_TOO_SMALL, remedy, now)

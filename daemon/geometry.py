@@ -15,6 +15,7 @@ from itertools import pairwise
 from statistics import median_low
 
 from daemon.model import Instance, Verdict
+from daemon.spacing import Finding, Place, Vector, check_spacing
 
 NOT_A_VOLUME = frozenset({"SINGLE_SLICE", "NO_GEOMETRY", "DUPLICATE_POSITION", "SLICES_MISSING", "NO_IMAGE"})
 """Codes that make a delivery ``no``: its plain volume is not one, or shows less than was sent. All others: ``with-care``."""
@@ -23,14 +24,6 @@ ORIENTATION_TOLERANCE = 2e-3
 """Largest difference of a direction cosine within one stack: 0.1°, far above rounding, far below intent."""
 TILT_TOLERANCE_DEG = 0.5
 MAX_STACKS = 256
-SPACING_TOLERANCE = 0.1
-"""Largest deviation from even spacing, as a part of the spacing."""
-ROUNDING_MM = 0.11
-"""Positions written with one decimal make distances differ by up to 0.1 mm."""
-
-Vector = tuple[float, float, float]
-Finding = tuple[str, str]
-"""(code, sentence)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +34,6 @@ class _Slice:
     number: int | None
     instance: Instance
     mosaic: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """All images at one position along the slice normal of their stack."""
-
-    along_mm: float
-    position: Vector
-    count: int
-    number: int | None
 
 
 def verdict(kept: Sequence[Instance], *, codes: Sequence[str] = (), sentences: Sequence[str] = ()) -> Verdict:
@@ -209,7 +192,7 @@ def _check(stack: Sequence[_Slice]) -> tuple[bool, list[Finding]]:
         counts = Counter(place.count for place in places)
         if len(counts) > 1:
             found.append(_uneven_counts(places, counts))
-        found += _spacing(places)
+        found += check_spacing(places)
         found += _tilt(part, places)
     return False, found
 
@@ -242,7 +225,7 @@ def _parts(stack: Sequence[_Slice]) -> list[Sequence[_Slice]]:
     return [stack]
 
 
-def _places(stack: Sequence[_Slice]) -> list[_Place]:
+def _places(stack: Sequence[_Slice]) -> list[Place]:
     """Return the distinct positions along the slice normal, in order."""
     normal = _normal(stack[0])
     thickness = next((s.instance.slice_thickness for s in stack if s.instance.slice_thickness), 0.2)
@@ -250,17 +233,17 @@ def _places(stack: Sequence[_Slice]) -> list[_Place]:
     ordered = sorted(
         (_dot(item.position, normal), item.position, item.number or 0, item.number) for item in stack
     )
-    places: list[_Place] = []
+    places: list[Place] = []
     for along, position, _, number in ordered:
         if places and along - places[-1].along_mm <= same_mm:
             last = places[-1]
-            places[-1] = _Place(last.along_mm, last.position, last.count + 1, last.number)
+            places[-1] = Place(last.along_mm, last.position, last.count + 1, last.number)
         else:
-            places.append(_Place(along, position, 1, number))
+            places.append(Place(along, position, 1, number))
     return places
 
 
-def _uneven_counts(places: Sequence[_Place], counts: Counter[int]) -> Finding:
+def _uneven_counts(places: Sequence[Place], counts: Counter[int]) -> Finding:
     usual = counts.most_common(1)[0][0]
     if usual == 1:
         more = sum(1 for place in places if place.count > 1)
@@ -273,105 +256,6 @@ def _uneven_counts(places: Sequence[_Place], counts: Counter[int]) -> Finding:
     return (
         "INCOMPLETE_VOLUME",
         f"Most slice positions occur {usual} times, {odd} do not: some time points or contrasts lack slices.",
-    )
-
-
-def _spacing(places: Sequence[_Place]) -> list[Finding]:
-    if len(places) == 2:
-        return [
-            (
-                "FEW_SLICES",
-                "A stack has two slices only: whether all are there, and evenly spaced, cannot be seen.",
-            )
-        ]
-    steps = [b.along_mm - a.along_mm for a, b in pairwise(places)]
-    if _even(places, steps):
-        return []
-    base = median_low(steps)
-    smallest = min(steps)
-    # With few slices the median may itself be a gap; the smallest step is the spacing if it divides the others.
-    if base > smallest * (1 + SPACING_TOLERANCE) and sum(
-        _multiple(s, smallest) == 1 for s in steps
-    ) * 2 >= len(steps):
-        base = smallest
-    multiples = [_multiple(step, base) for step in steps]
-    shown = f"{smallest:.2f} to {max(steps):.2f} mm"
-    gaps = [
-        (a, b, n - 1)
-        for (a, b), n in zip(pairwise(places), multiples, strict=True)
-        if n is not None and n > 1
-    ]
-    found: list[Finding] = []
-    if gaps:
-        found.append(("GAP", _gap_sentence(gaps, base)))
-    unexplained = [
-        (a, b)
-        for a, b, lack in gaps
-        if a.number is not None
-        and b.number is not None
-        and a.count == b.count == 1
-        and abs(b.number - a.number) <= lack
-    ]
-    if None in multiples:
-        found.append(
-            (
-                "UNEVEN_SPACING",
-                f"The distance between neighbouring slices is not the same everywhere ({shown}): the plain volume "
-                "has wrong proportions along the slices.",
-            )
-        )
-    elif unexplained:
-        found.append(
-            (
-                "UNEVEN_SPACING",
-                f"The distance between neighbouring slices is not the same everywhere ({shown}), yet the image "
-                "numbers have no hole there: the scanner may have changed its spacing on purpose.",
-            )
-        )
-    return found
-
-
-def _even(places: Sequence[_Place], steps: Sequence[float]) -> bool:
-    """Whether positions lie on a line through evenly spaced points, rounding in the file forgiven."""
-    count = len(places)
-    usual = median_low(steps)
-    room = max(SPACING_TOLERANCE * usual, min(ROUNDING_MM, 0.3 * usual))
-    if any(abs(step - usual) > room for step in steps):
-        return False
-    mean_i = (count - 1) / 2
-    mean_d = sum(place.along_mm for place in places) / count
-    over = sum((i - mean_i) * (place.along_mm - mean_d) for i, place in enumerate(places))
-    slope = over / sum((i - mean_i) ** 2 for i in range(count))
-    worst = max(abs(place.along_mm - mean_d - slope * (i - mean_i)) for i, place in enumerate(places))
-    return worst <= max(SPACING_TOLERANCE * abs(slope), min(ROUNDING_MM, 0.3 * abs(slope)))
-
-
-def _multiple(step: float, base: float) -> int | None:
-    """Return how many times `base` fits into `step`, or None if it does not fit evenly."""
-    times = max(1, round(step / base))
-    return (
-        times
-        if abs(step - times * base) <= max(SPACING_TOLERANCE * base, min(ROUNDING_MM, 0.3 * base))
-        else None
-    )
-
-
-def _gap_sentence(gaps: Sequence[tuple[_Place, _Place, int]], spacing: float) -> str:
-    lacking = sum(lack for _, _, lack in gaps)
-    slices = "slice is" if lacking == 1 else "slices are"
-    where = "; ".join(
-        f"{lack} between "
-        + (
-            f"images {a.number} and {b.number}"
-            if a.number is not None and b.number is not None
-            else f"{a.along_mm:.1f} and {b.along_mm:.1f} mm"
-        )
-        for a, b, lack in gaps[:5]
-    )
-    more = f"; and {len(gaps) - 5} more places" if len(gaps) > 5 else ""
-    return (
-        f"{lacking} {slices} missing, judging by the usual distance of {spacing:.2f} mm: {where}{more}. The plain "
-        "volume is too short there; a resampled one, if present, fills the gap by interpolation."
     )
 
 
@@ -403,7 +287,7 @@ def _number_holes(kept: Sequence[Instance]) -> list[Finding]:
     ]
 
 
-def _tilt(stack: Sequence[_Slice], places: Sequence[_Place]) -> list[Finding]:
+def _tilt(stack: Sequence[_Slice], places: Sequence[Place]) -> list[Finding]:
     normal = _normal(stack[0])
     first, last = places[0].position, places[-1].position
     way = (last[0] - first[0], last[1] - first[1], last[2] - first[2])

@@ -51,9 +51,9 @@ def find_source(drive: Drive, ledger: Ledger | None, settings: Settings) -> File
         Unusable: `SOURCE_MISSING`, `SOURCE_AMBIGUOUS`, `NOT_A_FOLDER`.
     """
     reference = settings.drive.source
-    known = known(drive, ledger, "source", reference) if ledger is not None else None
-    if known is not None:
-        return known
+    before = known(drive, ledger, "source", reference) if ledger is not None else None
+    if before is not None:
+        return before
     found = find_folder(drive, reference, "source")
     if found is None:
         raise Unusable(

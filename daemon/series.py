@@ -184,6 +184,20 @@ def select(members: Sequence[Member]) -> Selection:
     )
 
 
+def renumbering(kept: Sequence[Instance]) -> tuple[int, ...]:
+    """Return the instance number that each image must bear for the converter, or nothing if their own will do.
+
+    dcm2niix takes images that share SOPInstanceUID and InstanceNumber for duplicates and drops all but one, although
+    their positions differ (measured; it exits 0). Distinct numbers are enough for it: `rewrite.as_part10` writes
+    them into copies.
+
+    Args:
+        kept: in the order of `Selection.kept`, which the new numbers follow.
+    """
+    marks = {(instance.sop_instance_uid, instance.instance_number) for instance in kept}
+    return tuple(range(1, len(kept) + 1)) if len(marks) < len(kept) else ()
+
+
 def folder_name(series_number: int | None, series_description: str, study_uid: str, series_uid: str) -> str:
     """Return the name of a series' delivery folder, also the prefix of its files: ``3_AXIAL_1f2e3d4c``.
 

@@ -38,7 +38,7 @@ class Stop(Exception):
 
 def exit_code_of(trouble: Trouble) -> int:
     """Return the exit code for a trouble found at start (sysexits.h: 69 unavailable, 75 tempfail, 77 noperm)."""
-    if isinstance(trouble, Unusable):
+    if isinstance(trouble, Unusable) or trouble.code in FOLDERS:
         return 69
     if trouble.code == "LOCKED":
         return 75
@@ -48,8 +48,19 @@ def exit_code_of(trouble: Trouble) -> int:
 
 
 CREDENTIALS = frozenset(
-    {"LOGIN_LOST", "NO_TOKEN", "TOKEN_UNREADABLE", "NO_CLIENT_FILE", "SCOPE_MISSING", "NO_SERVICE_ACCOUNT"}
+    {
+        "LOGIN_LOST",
+        "NO_TOKEN",
+        "TOKEN_UNREADABLE",
+        "NO_CLIENT_FILE",
+        "CLIENT_FILE_UNREADABLE",
+        "CLIENT_REFUSED",
+    }
+    | {"NO_SERVICE_ACCOUNT_FILE", "SERVICE_ACCOUNT_UNREADABLE", "SCOPE_MISSING", "APP_NOT_AUTHORIZED"}
+    | {"API_DISABLED", "DOMAIN_POLICY"}
 )
+FOLDERS = frozenset({"SHARED_DRIVE_GONE", "NOT_A_MEMBER"})
+"""Beside `Unusable`: the drive that holds the folders is out of reach."""
 
 
 class Service:
@@ -124,7 +135,13 @@ class Service:
         self._scheduler.modify_job("poll", next_run_time=_utc_now())
 
     def _every(
-        self, scheduler: BackgroundScheduler, name: str, seconds: float, job: Callable[[], None], *, at_once: bool = False
+        self,
+        scheduler: BackgroundScheduler,
+        name: str,
+        seconds: float,
+        job: Callable[[], None],
+        *,
+        at_once: bool = False,
     ) -> None:
         extra = {"next_run_time": _utc_now()} if at_once else {}
         self._ticks[name] = time.monotonic()

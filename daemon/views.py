@@ -84,8 +84,14 @@ def _series(ledger: Ledger) -> Answer:
             held += row[2]
         else:
             counts[SeriesState(row[0])] += row[2]
+    looked_at = "SELECT count(*) FROM series s WHERE s.dirty = 1"
+    # Between the first file of a series and the next look of the dispatcher it has no revision yet.
+    new = ledger.database.value(
+        f"{looked_at} AND NOT EXISTS (SELECT 1 FROM revision WHERE series_id = s.series_id)"
+    )
     return {
-        "gathering": counts[SeriesState.GATHERING],
+        "to_look_at": int(ledger.database.value(looked_at)),
+        "gathering": counts[SeriesState.GATHERING] + int(new),
         "converting": counts[SeriesState.SETTLED],
         "uploading": counts[SeriesState.CONVERTED] + counts[SeriesState.RESERVED],
         "delivered": counts[SeriesState.DELIVERED],
@@ -105,7 +111,14 @@ def held_by_code(ledger: Ledger) -> list[Answer]:
         ):
             entry = found.setdefault(
                 row[0],
-                {"code": row[0], "files": 0, "series": 0, "since_epoch_s": row[2], "remedy": row[3], "remedies": 0},
+                {
+                    "code": row[0],
+                    "files": 0,
+                    "series": 0,
+                    "since_epoch_s": row[2],
+                    "remedy": row[3],
+                    "remedies": 0,
+                },
             )
             entry[kind] += row[1]
             entry["since_epoch_s"] = min(entry["since_epoch_s"], row[2])
@@ -118,9 +131,7 @@ def rates(ledger: Ledger, now: float) -> Answer:
 
     `files_per_s` and `bytes_per_s` are None where there is too little to go by.
     """
-    lately = (
-        "rowid > (SELECT coalesce(max(rowid), 0) FROM life) - ? AND at_epoch_s > ?"  # rows come in order of time
-    )
+    lately = "rowid > (SELECT coalesce(max(rowid), 0) FROM life) - ? AND at_epoch_s > ?"  # rows come in order of time
     values = (_RECENT_LINES, now - RATE_WINDOW_S)
     row = ledger.database.row(
         "SELECT count(*), coalesce(sum(f.size_bytes), 0), min(l.at_epoch_s), max(l.at_epoch_s) FROM life l"
@@ -129,7 +140,9 @@ def rates(ledger: Ledger, now: float) -> Answer:
     )
     assert row is not None
     files, size_bytes, first, last = row
-    delivered = ledger.database.value(f"SELECT count(*) FROM life WHERE event = 'Delivered' AND {lately}", values)
+    delivered = ledger.database.value(
+        f"SELECT count(*) FROM life WHERE event = 'Delivered' AND {lately}", values
+    )
     span_s = now - first if files else 0.0
     steady = files >= LEAST_EVIDENCE_FILES and span_s >= LEAST_EVIDENCE_S and now - last <= STALLED_S
     return {
@@ -151,10 +164,10 @@ def time_left_s(found: Mapping[str, Any], speed: Mapping[str, Any], quiet_s: flo
     """
     files, series = found["files"], found["series"]
     open_series = series["gathering"] + series["converting"] + series["uploading"]
-    if not files["left"] and not open_series:
-        return 0.0
-    if found["crawl"]["listings_owed"]:
+    if any(found["crawl"][key] for key in ("listings_owed", "questions_owed", "rechecks_owed")):
         return None  # how much there is, is not known yet
+    if not files["left"] and not open_series:
+        return None if series["to_look_at"] else 0.0
     left_s = 0.0
     if files["left"]:
         if not speed["files_per_s"]:
@@ -213,7 +226,9 @@ def files_page(ledger: Ledger, *, state: str, held: bool, after: int, limit: int
     ]
 
 
-def series_page(ledger: Ledger, *, state: str, held: bool, after: int, limit: int = PAGE_ROWS) -> list[Answer]:
+def series_page(
+    ledger: Ledger, *, state: str, held: bool, after: int, limit: int = PAGE_ROWS
+) -> list[Answer]:
     """Return one page of series, each by its newest revision; `rank` is where the next one begins."""
     where, values = [_NEWEST, "r.series_id > ?"], [after]
     chosen: list[Any] = [*values]

@@ -63,6 +63,9 @@ def test_an_even_stack_is_usable() -> None:
         pytest.param(stack(0, 5, 10, 16.5, 21.5), ("UNEVEN_SPACING",), "with-care", id="uneven"),
         pytest.param(stack(0, 5, 10, 15, 22, 29), ("UNEVEN_SPACING",), "with-care", id="two-spacings"),
         pytest.param(stack(0, 1, 2.1, 3.3, 4.6, 6.0, 7.5), ("UNEVEN_SPACING",), "with-care", id="drifting-spacing"),
+        pytest.param(
+            stack(*(5 * n + 0.01 * n * n for n in range(40))), ("UNEVEN_SPACING",), "with-care", id="drifting-by-little"
+        ),
         pytest.param(tilted(14), ("TILT",), "with-care", id="tilt"),
         pytest.param(stack(*EVEN, gantry_tilt_deg=12.0), ("TILT",), "with-care", id="tilt-in-the-header-only"),
         pytest.param(stack(3), ("SINGLE_SLICE",), "no", id="single"),
@@ -108,6 +111,8 @@ def test_what_is_wrong_gets_its_code(images: list[Instance], codes: tuple[str, .
         pytest.param(stack(*(-5.0 * n for n in range(10))), id="descending"),
         pytest.param([image(2 * n, 5.0 * n) for n in range(1, 9)], id="every-second-number"),
         pytest.param([image(n + 100 * (n > 5), 5.0 * n) for n in range(1, 11)], id="numbers-start-anew-at-105"),
+        pytest.param([image(n, 5.0 * k) for k, n in enumerate((1, 3, 4, 6, 7, 9, 10, 12))], id="irregular-numbers"),
+        pytest.param([image(n + 10**9 * (n > 4), 5.0 * n) for n in range(1, 9)], id="absurd-numbers"),
         pytest.param(stack(0, 0, image_type=("ORIGINAL", "PRIMARY", "M", "MOSAIC")), id="mosaic"),
         pytest.param(stack(*EVEN, modality="MR", gantry_tilt_deg=None), id="mr"),
         pytest.param(
@@ -182,3 +187,39 @@ def test_a_missing_inner_slice_is_always_a_gap(count: int, spacing: float, data:
     images = [image(n, spacing * n) for n in range(count) if n != lost]
 
     assert "GAP" in verdict(images).codes
+
+
+coordinate = st.sampled_from([0.0, 1.0, 5.0, 10.0, 1e9, -3.7]) | st.floats(-1e12, 1e12)
+anything = st.builds(
+    image,
+    st.integers(-5, 5) | st.integers(-(2**32), 2**32),
+    st.just(0.0),
+    image_position=st.none() | st.tuples(coordinate, coordinate, coordinate),
+    image_orientation=st.none() | st.sampled_from([AXIAL, SAGITTAL, (1.0, 0, 0, 1.0, 0, 0)]),
+    echo_number=st.none() | st.integers(1, 2),
+    acquisition_number=st.none() | st.integers(1, 2),
+    slice_thickness=st.none() | st.sampled_from([0.0, 1e-9, 5.0, 1e11]),
+    gantry_tilt_deg=st.none() | st.floats(-90, 90),
+    image_type=st.sampled_from([(), ("M",), ("MOSAIC",)]),
+    rows=st.none() | st.sampled_from([1, 64]),
+    number_of_frames=st.integers(1, 3),
+    frame_positions=st.lists(st.tuples(coordinate, coordinate, coordinate), max_size=3).map(tuple),
+    frame_orientations=st.lists(st.sampled_from([AXIAL, SAGITTAL]), max_size=3).map(tuple),
+)
+
+
+@given(st.lists(anything, max_size=12), st.randoms())
+def test_no_headers_raise_and_order_does_not_matter(images: list[Instance], shuffled: random.Random) -> None:
+    judged = verdict(images)
+    other = list(images)
+    shuffled.shuffle(other)
+
+    assert judged.usable in ("yes", "with-care", "no")
+    assert len(judged.codes) == len(judged.sentences) == len(set(judged.codes))
+    assert verdict(other).usable == judged.usable
+
+
+def test_a_second_echo_of_one_slice_only_is_not_a_crash() -> None:
+    images = [image(1, 0, echo_number=1), image(2, 5, echo_number=1), image(3, 5, echo_number=2)]
+
+    assert verdict(images).usable != "yes"

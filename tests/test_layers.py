@@ -12,9 +12,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "daemon"
 
 LAYERS = [
-    {"cli", "commands"},
+    {"cli"},
+    {"commands"},
     {"demo", "check"},
-    {"service", "control"},
+    {"service"},
+    {"control"},
     {"assembly"},
     {"workers", "views", "places"},
     {"pipeline"},

@@ -16,6 +16,7 @@ from daemon.series import (
     folder_name,
     image_key,
     non_image_label,
+    renumbering,
     select,
     undecodable_syntax,
 )
@@ -287,3 +288,14 @@ def test_syntaxes_that_nothing_decodes(syntax: str, bits: int, refused: bool) ->
     found = undecodable_syntax(instance(transfer_syntax_uid=syntax, bits_stored=bits))
 
     assert found == (syntax if refused else "")
+
+
+def test_images_that_share_uid_and_number_need_new_numbers() -> None:
+    same = [instance(1, sop_instance_uid="1.2.3.9", image_position=(0.0, 0.0, z)) for z in (0.0, 5.0, 10.0)]
+
+    assert renumbering(same) == (1, 2, 3)
+
+
+def test_images_with_numbers_or_uids_of_their_own_keep_their_numbers() -> None:
+    assert renumbering([instance(n, sop_instance_uid="1.2.3.9") for n in (1, 2)]) == ()
+    assert renumbering([instance(n, instance_number=1) for n in (1, 2)]) == ()

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from daemon.control.client import ControlClient, NotRunning
-from daemon.control.server import ControlServer
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["ControlClient", "ControlServer", "NotRunning"]
+if TYPE_CHECKING:
+    from daemon.control.server import ControlServer
+
+__all__ = ["ControlServer"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the server's side when the daemon asks for it: the commands' side must start at once."""
+    if name == "ControlServer":
+        from daemon.control.server import ControlServer
+
+        return ControlServer
+    raise AttributeError(name)

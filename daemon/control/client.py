@@ -50,7 +50,9 @@ class ControlClient:
 
     def get(self, path: str, **query: str | int | bool) -> dict[str, Any]:
         """Ask for something; True is sent as 1, False and empty texts are left out."""
-        asked = {key: int(value) if isinstance(value, bool) else value for key, value in query.items() if value}
+        asked = {
+            key: int(value) if isinstance(value, bool) else value for key, value in query.items() if value
+        }
         return self._send("GET", path + ("?" + urlencode(asked) if asked else ""), None)
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:

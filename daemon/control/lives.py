@@ -22,7 +22,9 @@ def why(ledger: Ledger, target: Target, rules: Rules, now: Now) -> Answer:
     if target.series_ids:
         return {
             "kind": "series",
-            "series": [series_life(ledger, series_id, rules, now) for series_id in target.series_ids[:SERIES_SHOWN]],
+            "series": [
+                series_life(ledger, series_id, rules, now) for series_id in target.series_ids[:SERIES_SHOWN]
+            ],
             "more": max(0, len(target.series_ids) - SERIES_SHOWN),
         }
     if target.folder_id:
@@ -46,7 +48,8 @@ def series_of_file(ledger: Ledger, row: FileRow) -> list[int]:
     return [
         found[0]
         for found in ledger.database.rows(
-            "SELECT DISTINCT series_id FROM instance WHERE file_id = ? AND head_revision_id = ? ORDER BY 1", row.key
+            "SELECT DISTINCT series_id FROM instance WHERE file_id = ? AND head_revision_id = ? ORDER BY 1",
+            row.key,
         )
     ]
 
@@ -96,10 +99,12 @@ def _held(row: FileRow | RevisionRow) -> Answer | None:
 def life(ledger: Ledger, of: str) -> list[Answer]:
     """Return what happened to a file (its id) or a series (`subject`), the last `LIFE_SHOWN` lines in order."""
     rows = ledger.database.rows(
-        "SELECT at_epoch_s, n, event, detail FROM life WHERE subject = ? ORDER BY rowid DESC LIMIT ?", (of, LIFE_SHOWN)
+        "SELECT at_epoch_s, n, event, detail FROM life WHERE subject = ? ORDER BY rowid DESC LIMIT ?",
+        (of, LIFE_SHOWN),
     )
     return [
-        {"at_epoch_s": row[0], "revision": row[1], "event": row[2], "detail": row[3]} for row in reversed(rows)
+        {"at_epoch_s": row[0], "revision": row[1], "event": row[2], "detail": row[3]}
+        for row in reversed(rows)
     ]
 
 

@@ -16,9 +16,9 @@ from loguru import logger
 
 from daemon import __version__, views
 from daemon.assembly import Daemon
-from daemon.check import look_at_drive
 from daemon.control import lives, steer, targets
 from daemon.control.client import UnknownTarget, short_path
+from daemon.control.proof import look_at_drive
 from daemon.errors import NotThere, Trouble
 from daemon.ledger import Ledger
 from daemon.settle import Now, Rules
@@ -58,7 +58,9 @@ class ControlServer:
         try:
             listening = self._listen()
         except OSError as exc:
-            logger.error("The control socket cannot be made ({}): status and its siblings will not work", exc.strerror)
+            logger.error(
+                "The control socket cannot be made ({}): status and its siblings will not work", exc.strerror
+            )
             return
         config = uvicorn.Config(
             self._app(),
@@ -127,13 +129,14 @@ class ControlServer:
             ("/resume", "POST", lambda _: answers.pause(False)),
             ("/crawl", "POST", lambda _: answers.crawl()),
         ]
-        return Starlette(routes=[Route(path, _endpoint(answer), methods=[method]) for path, method, answer in table])
+        return Starlette(
+            routes=[Route(path, _endpoint(answer), methods=[method]) for path, method, answer in table]
+        )
 
 
 def _endpoint(answer: Callable[[Any], Answer]) -> Callable[[Request], Any]:
     """Return an endpoint that answers in a thread; what goes wrong becomes an answer too."""
     from starlette.concurrency import run_in_threadpool
-    from starlette.requests import Request
     from starlette.responses import JSONResponse
 
     async def endpoint(request: Request) -> Response:
@@ -201,8 +204,9 @@ class Answers:
         found = views.work(ledger, now)
         speed = views.rates(ledger, now)
         closed = context.scopes.closed()
-        stands = context.scopes.paused or any(entry.scope in ("service", "downloads", "uploads") for entry in closed)
         feed_read = daemon.intake.feed_read_epoch_s
+        # Paused, closed, or before the first look at the feed: nobody can say how long it takes.
+        unknown = context.scopes.paused or bool(closed) or not feed_read
         return {
             "version": __version__,
             "running": True,
@@ -222,7 +226,9 @@ class Answers:
             ],
             **found,
             "rates": speed,
-            "time_left_s": None if stands else views.time_left_s(found, speed, context.settings.series.quiet_s),
+            "time_left_s": None
+            if unknown
+            else views.time_left_s(found, speed, context.settings.series.quiet_s),
             "running_steps": _count_lanes(daemon),
             "drive": {"units_spent": context.drive.units_spent, "requests": dict(context.drive.requests)},
             "feed_age_s": round(now - feed_read, 1) if feed_read else None,

@@ -11,7 +11,9 @@ from daemon.ledger import Ledger
 from daemon.views import Answer
 
 
-def retry(ledger: Ledger, targets: Sequence[Target], now: float, *, every: bool = False, reason: str = "") -> Answer:
+def retry(
+    ledger: Ledger, targets: Sequence[Target], now: float, *, every: bool = False, reason: str = ""
+) -> Answer:
     """Clear holds and waits of the targets, of all with one reason code, or of everything; return how many."""
     files = series = 0
     with ledger.write():
@@ -21,12 +23,14 @@ def retry(ledger: Ledger, targets: Sequence[Target], now: float, *, every: bool 
         for target in targets:
             if target.stranger is not None:
                 raise UnknownTarget(
-                    f"{target.stranger.file_id} is not in the ledger", "sdd-dicom why tells what is known of it"
+                    f"{target.stranger.file_id} is not in the ledger",
+                    "sdd-dicom why tells what is known of it",
                 )
             found = [target.file_id] if target.file_id else _files_in(ledger, target.folder_id)
             files += sum(ledger.files.retry(now, file_id=file_id) for file_id in found)
             series += sum(
-                ledger.series.retry(now, series_id=series_id) for series_id in _series_of(ledger, target, found)
+                ledger.series.retry(now, series_id=series_id)
+                for series_id in _series_of(ledger, target, found)
             )
     return {"files": files, "series": series}
 
@@ -44,14 +48,17 @@ def process(ledger: Ledger, target: Target, now: float) -> Answer:
         )
     for series_id in chosen:
         ledger.series.want(series_id, now)
-    return {"series_instance_uids": [ledger.series.get(series_id).series_instance_uid for series_id in chosen]}
+    return {
+        "series_instance_uids": [ledger.series.get(series_id).series_instance_uid for series_id in chosen]
+    }
 
 
 def _files_in(ledger: Ledger, folder_id: str) -> list[str]:
     if not folder_id:
         return []
     rows = ledger.database.rows(
-        "SELECT file_id FROM file WHERE current = 1 AND (parent_id = ? OR exam_folder_id = ?)", (folder_id, folder_id)
+        "SELECT file_id FROM file WHERE current = 1 AND (parent_id = ? OR exam_folder_id = ?)",
+        (folder_id, folder_id),
     )
     return [row[0] for row in rows]
 

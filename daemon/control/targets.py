@@ -42,6 +42,11 @@ class Target:
     stranger: File | None = None
 
 
+def is_uid(text: str) -> bool:
+    """Whether the text is a DICOM UID."""
+    return _UID.fullmatch(text.strip()) is not None
+
+
 def resolve(text: str, ledger: Ledger, drive: Looker | None, source_id: str) -> Target:
     """Return what the text means.
 
@@ -52,7 +57,7 @@ def resolve(text: str, ledger: Ledger, drive: Looker | None, source_id: str) -> 
         UnknownTarget: nothing, or several things, bear this name; the text says which ids.
     """
     text = text.strip()
-    if _UID.fullmatch(text):
+    if is_uid(text):
         return _by_uid(text, ledger)
     file_id = _id_of(text)
     if file_id:
@@ -65,7 +70,9 @@ def resolve(text: str, ledger: Ledger, drive: Looker | None, source_id: str) -> 
             except NotThere:
                 pass
         if "/" in text or text.startswith("id:"):
-            raise UnknownTarget(f"nothing is known of {file_id}", "Check the id, and that the account may see it")
+            raise UnknownTarget(
+                f"nothing is known of {file_id}", "Check the id, and that the account may see it"
+            )
     if drive is None:
         raise UnknownTarget("the ledger knows no such id or UID", f"{_HOW}; paths need Drive")
     return _of(_by_path(text, drive, source_id), ledger)
@@ -91,7 +98,9 @@ def _id_of(text: str) -> str:
 def _by_uid(uid: str, ledger: Ledger) -> Target:
     if series := ledger.series.by_uid(uid):
         return Target(series_ids=tuple(row.series_id for row in series))
-    rows = ledger.database.rows("SELECT series_id FROM series WHERE study_instance_uid = ? ORDER BY 1", (uid,))
+    rows = ledger.database.rows(
+        "SELECT series_id FROM series WHERE study_instance_uid = ? ORDER BY 1", (uid,)
+    )
     if rows:
         return Target(series_ids=tuple(row[0] for row in rows))
     rows = ledger.database.rows(
@@ -104,7 +113,8 @@ def _by_uid(uid: str, ledger: Ledger) -> Target:
     if rows:
         return Target(series_ids=tuple(sorted({row["series_id"] for row in rows})))
     raise UnknownTarget(
-        f"no file with the UID {uid} has been read", "Is its file still waiting? sdd-dicom status tells how many are"
+        f"no file with the UID {uid} has been read",
+        "Is its file still waiting? sdd-dicom status tells how many are",
     )
 
 
@@ -142,7 +152,9 @@ def _by_path(text: str, drive: Looker, source_id: str) -> File:
         found = _one(shared) if len(names) == 1 else _walk(names[1:], drive, _one(shared).file_id)
         if found:
             return found
-    raise UnknownTarget("nothing on Drive has this path", f"{_HOW}; a path begins at the root or the source folder")
+    raise UnknownTarget(
+        "nothing on Drive has this path", f"{_HOW}; a path begins at the root or the source folder"
+    )
 
 
 def _walk(names: list[str], drive: Looker, start_id: str) -> File | None:

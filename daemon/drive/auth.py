@@ -164,7 +164,8 @@ def _refresh(credentials: Any, request: google.auth.transport.Request, remedy: s
         credentials.refresh(request)
     except google.auth.exceptions.GoogleAuthError as exc:
         raise trouble_of(exc, remedy) from exc
-    except OSError as exc:
+    except (OSError, TypeError, ValueError, KeyError) as exc:
+        # The last three: a portal's page with a 200 makes google-auth stumble instead of saying so.
         what = f"The token server cannot be reached ({type(exc).__name__})"
         raise Transient("TOKEN_SERVER", what, scope=Scope.SERVICE) from exc
 
@@ -282,7 +283,10 @@ def login(
     with _http_allowed(settings.get("token_uri", ""), settings.get("auth_uri", "")):
         try:
             flow = _Flow.from_client_config({kind: settings}, scopes=list(scopes))
-            flow.say = say
+        except (ValueError, KeyError) as exc:
+            raise _unusable("CLIENT_FILE_UNREADABLE", Path(client_file or ""), "Download it again") from exc
+        flow.say = say
+        try:
             credentials = flow.run_local_server(
                 host="127.0.0.1",
                 port=port,
@@ -301,7 +305,7 @@ def login(
         except OAuth2Error as exc:
             raise _no_login("LOGIN_DENIED", f"The login ended with {exc.error}", LOGIN) from exc
         except (ValueError, KeyError) as exc:
-            raise _unusable("CLIENT_FILE_UNREADABLE", Path(client_file or ""), "Download it again") from exc
+            raise _no_login("LOGIN_DENIED", "The login brought no token that can be read", LOGIN) from exc
         except OSError as exc:
             if exc.errno in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
                 raise _no_login(

@@ -21,6 +21,7 @@ BLOCK_BYTES = 1 << 16
 LEAST_DEADLINE_S = 60.0
 SLOWEST_BYTES_PER_S = 50_000
 MOST_JSON_BYTES = 64 << 20
+MOST_PAGE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Exchange:
         kind: for the pacer and the counters: ``get``, ``list``, ``changes``, ``download``, ``create`` …
         item: id of what it is about, for messages.
         expected: statuses that are an answer; every other one is a finding.
-        most_bytes: largest body that is taken in.
+        most_bytes: largest body of an answer.
     """
 
     kind: str
@@ -75,15 +76,19 @@ class Bounds:
         self._exchange, self._stop = exchange, stop
         self._until = time.monotonic() + exchange.deadline_s
 
-    def check(self, got_bytes: int = 0) -> None:
+    def most_bytes(self, status: int) -> int:
+        """A wished answer is as long as it should be, or a portal's page; every other one is short."""
+        return (self._exchange.most_bytes if status in self._exchange.expected else 0) + MOST_PAGE_BYTES
+
+    def check(self, got_bytes: int = 0, status: int = 0) -> None:
         """Raises Transient: STOPPING, TIMEOUT, or SIZE_MISMATCH when the body is larger than it can be."""
         of = f"{self._exchange.act} of {self._exchange.item or 'the account'}"
         if self._stop.is_set():
             raise Transient("STOPPING", f"{of}: the service stops")
         if time.monotonic() > self._until:
             raise Transient("TIMEOUT", f"{of} took longer than {self._exchange.deadline_s:.0f} s")
-        if got_bytes > self._exchange.most_bytes:
-            raise Transient("SIZE_MISMATCH", f"{of}: more than {self._exchange.most_bytes} bytes came")
+        if got_bytes > self.most_bytes(status):
+            raise Transient("SIZE_MISMATCH", f"{of}: more than {self.most_bytes(status)} bytes came")
 
 
 _thread = threading.local()
@@ -94,10 +99,10 @@ def set_bounds(bounds: Bounds | None) -> None:
     _thread.bounds = bounds
 
 
-def _check(got_bytes: int = 0) -> None:
+def _check(got_bytes: int = 0, status: int = 0) -> None:
     bounds: Bounds | None = getattr(_thread, "bounds", None)
     if bounds is not None:
-        bounds.check(got_bytes)
+        bounds.check(got_bytes, status)
 
 
 class Blocks:
@@ -125,7 +130,7 @@ class BoundedResponse(http.client.HTTPResponse):
         parts: list[bytes] = []
         got, length = 0, self.length
         while length is None or got < length:
-            _check(got)
+            _check(got, self.status)
             # read1: at most one receive. read(n) would wait for n bytes, however slowly they come.
             block = self.read1(BLOCK_BYTES if length is None else min(BLOCK_BYTES, length - got))
             if not block:
@@ -133,7 +138,7 @@ class BoundedResponse(http.client.HTTPResponse):
             parts.append(block)
             got += len(block)
         self.close()
-        _check(got)
+        _check(got, self.status)
         if length is not None and got < length:
             raise http.client.IncompleteRead(b"", length - got)
         return b"".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -16,6 +17,26 @@ from typing import Any
 
 class DriveDidNotStart(Exception):
     """The server ended or said nothing in time; the text is what it said."""
+
+
+def running_server(directory: Path) -> tuple[int, str] | None:
+    """Return (process id, endpoint) of the server that has this directory; None if there is none.
+
+    For servers that outlive their parent: who comes next finds, uses or ends them.
+    """
+    hidden = directory / ".sdd-drive"
+    try:
+        with (hidden / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        try:
+            known = json.loads((hidden / "server.json").read_bytes())
+        except (OSError, ValueError):
+            return None  # it is starting or ending
+        return int(known["pid"]), str(known["endpoint"])
+    return None
 
 
 class DriveProcess:
@@ -100,9 +121,8 @@ class DriveProcess:
         except (ValueError, KeyError):
             code = self._process.poll()
             self.kill()
-            raise DriveDidNotStart(
-                f"the embedded Drive for {self.directory} did not start (exit {code})"
-            ) from None
+            why = "is the directory served already, or the port taken?" if code == 69 else f"exit {code}"
+            raise DriveDidNotStart(f"the embedded Drive for {self.directory} did not start: {why}") from None
         self.port = int(self.endpoint.rsplit(":", 1)[1])
         return self.endpoint
 

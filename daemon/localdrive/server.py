@@ -38,7 +38,7 @@ class _Nameless(logging.Handler):
     """Errors as type and place in the code: an exception's text may hold the name of a file."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage().splitlines()[0]
+        text = record.getMessage().partition("\n")[0]
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
             frames = traceback.extract_tb(error.__traceback__)[-4:]
@@ -187,6 +187,7 @@ def serve(options: Options, on_ready: Callable[[str], None]) -> None:
         while not server.started and not running.done():
             await asyncio.sleep(0.005)
         if server.started:
+            _announce(options.directory, endpoint)
             on_ready(endpoint)
         if options.watch_stdin:
             asyncio.get_running_loop().add_reader(0, _end_of_input, server)
@@ -198,6 +199,13 @@ def serve(options: Options, on_ready: Callable[[str], None]) -> None:
         pass
     finally:
         store.close()
+
+
+def _announce(directory: Path, endpoint: str) -> None:
+    """Leave process id and endpoint for `process.running_server`; the token is told to nobody."""
+    path = directory / HIDDEN / "server.json"
+    path.with_suffix(".new").write_text(json.dumps({"pid": os.getpid(), "endpoint": endpoint}))
+    path.with_suffix(".new").replace(path)
 
 
 def _end_of_input(server: uvicorn.Server) -> None:

@@ -17,12 +17,13 @@ from pathlib import Path
 import dcm2niix
 
 from daemon.errors import Refused, Transient
-from daemon.geometry import Finding, is_mosaic
+from daemon.geometry import is_mosaic
 from daemon.model import Instance, Volume
 from daemon.results import volumes as sorting
 from daemon.results.messages import summarise
 from daemon.results.volumes import assign_roles
 from daemon.series import undecodable_syntax
+from daemon.spacing import Finding
 
 __all__ = ["Conversion", "Limits", "assign_roles", "convert", "version"]
 
@@ -78,6 +79,15 @@ class _Ended:
 def version() -> str:
     """Return the version of the pinned wheel, which is that of dcm2niix."""
     return str(dcm2niix.__version__)
+
+
+def fault() -> str:
+    """Return why dcm2niix does not run on this machine; empty: it does."""
+    try:
+        ran = subprocess.run([dcm2niix.bin, "--version"], capture_output=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        return f"it does not start ({type(exc).__name__})"
+    return "" if b"dcm2nii" in ran.stdout else f"it ends with {ran.returncode}"
 
 
 def convert(

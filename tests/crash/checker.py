@@ -254,7 +254,7 @@ class Checker:
         for what, keys in {
             "result": [(i.series, i.name) for i in live if i.kind == "result"],
             "delivery folder": [i.series for i in live if i.kind == "delivery"],
-            "output folder for": [i.properties["sdd_mirrors"] for i in live if i.kind == "mirror"],
+            "output folder for": [(i.parent, i.properties["sdd_mirrors"]) for i in live if i.kind == "mirror"],
             "staging folder": ["" for i in live if i.kind == "staging"],
             "held.tsv": ["" for i in live if i.kind == "held"],
             "in the root:": [i.name for i in live if i.parent not in self._tree.items],

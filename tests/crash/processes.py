@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.config import load
+from daemon.intake import Intake
 from daemon.localdrive.server import Options, serve
 from daemon.localdrive.settings import Settings as DriveSettings
 from daemon.service import Stop, run_once
@@ -117,12 +118,18 @@ class Ended:
 
 
 def run_daemon(
-    home: Path, endpoint: str, *, kill_at: str = "", change: Callable[[Path], None] | None = None
+    home: Path,
+    endpoint: str,
+    *,
+    kill_at: str = "",
+    feed_only: bool = False,
+    change: Callable[[Path], None] | None = None,
 ) -> Ended:
     """Work off everything there is, like ``sdd-dicom run --once``, in a child; wait for its end.
 
     Args:
         kill_at: the point at which it kills itself.
+        feed_only: it does not crawl at its start, like a daemon between two daily crawls, whom only the feed tells.
         change: called in the child first, with the state directory: a control that takes a guard away.
     """
     journal = home / "points.json"
@@ -133,6 +140,8 @@ def run_daemon(
         if change is not None:
             change(home / "state")
         points.install()
+        if feed_only:
+            Intake.crawl = lambda _: None  # type: ignore[method-assign]
         try:
             return run_once(load(home / "config.toml", {}))
         except Stop as exc:

@@ -239,6 +239,18 @@ def test_results_altered_after_their_ids_abandon_the_attempt(world: World, name:
     assert len(world.tree()) == 2 + len(FIRST) + 1
 
 
+@pytest.mark.parametrize("name", [*FIRST, "manifest.json"])
+def test_altered_results_are_found_before_a_byte_goes_up(world: World, name: str) -> None:
+    """Whichever it is, by its sha256."""
+    revision = world.convert(world.file_instances())
+    world.reserve(revision)
+    _spoil(world, revision.key, name)
+    assert world.deliver(revision) == Abandoned("SPOOL_ALTERED")
+    (folder,) = world.staged()
+
+    assert world.children(folder.file_id) == []
+
+
 def test_what_is_up_and_verified_needs_the_spool_no_more(world: World) -> None:
     """The process died before the move; then the spool's disk did."""
     revision = world.convert(world.file_instances())

@@ -57,6 +57,16 @@ def test_changed_results_keep_their_ids(world: World) -> None:
     assert world.drive.get(before[PREVIEW].file_id).trashed
 
 
+def test_every_content_we_ever_gave_is_ours(world: World) -> None:
+    """A third revision does not take the second one's update for a person's edit."""
+    series_id = deliver_first(world)
+    world.deliver_all(next_revision(world, series_id))
+    world.deliver_all(next_revision(world, series_id, FIRST))
+
+    assert md5s(world, series_id) == expected(FIRST)
+    assert [entry["revision"] for entry in world.manifest(series_id)["history"]] == [1, 2]
+
+
 def test_the_manifest_says_the_new_results_and_the_history(world: World) -> None:
     """Ids of what lies there, and the revision before."""
     series_id = deliver_first(world)
@@ -287,6 +297,23 @@ def test_a_rebuild_that_is_repeated_does_not_take_its_own_folder_for_deleted(wor
     assert reserve(world.context, world.revision(*revision.key)) == first
 
 
+def test_a_rebuild_that_was_replaced_is_finished_by_its_successor(world: World) -> None:
+    """A person asked for a new delivery; the newer revision makes it, however often it has to begin."""
+    series_id = deliver_first(world)
+    world.drive.set_trashed(world.ledger.series.get(series_id).delivery_folder_id, True)
+    rebuild = next_revision(world, series_id, deliberate=True)
+    world.reserve(rebuild)
+    world.ledger.series.hold(world.revision(*rebuild.key), "X", "", 1.0)
+    world.ledger.series.supersede(world.revision(*rebuild.key), 2.0)
+    revision = next_revision(world, series_id)
+    first = reserve(world.context, revision)
+    world.restart()
+    assert reserve(world.context, world.revision(*revision.key)) == first
+    world.deliver_all(revision)
+
+    assert md5s(world, series_id) == expected(SECOND)
+
+
 def test_after_a_rebuild_late_slices_go_into_the_new_folder(world: World) -> None:
     """The trashed one is forgotten."""
     series_id = deliver_first(world)
@@ -344,6 +371,21 @@ def test_bytes_lost_in_the_middle_abandon_what_is_not_published(world: World) ->
     assert md5s(world, series_id)[EXTRA] == expected(SECOND)[EXTRA]
     assert world.results(series_id)[VOLUME].file_id == before[VOLUME].file_id
     assert moved_id in {file.file_id for file in world.results(series_id).values()}
+
+
+@pytest.mark.parametrize("name", [VOLUME, EXTRA, "manifest.json"])
+def test_altered_bytes_are_found_before_anything_is_changed(world: World, name: str) -> None:
+    """Whichever result it is: the delivery stays as it is."""
+    series_id = deliver_first(world)
+    revision = next_revision(world, series_id)
+    world.reserve(revision)
+    (world.spool.results_dir(*revision.key, 1) / name).write_bytes(b"other bytes")
+    before = world.results(series_id)
+    world.wire.reset()
+    assert world.deliver(revision) == Abandoned("SPOOL_ALTERED")
+
+    assert set(world.wire.kinds) == {"get"}
+    assert world.results(series_id) == before
 
 
 def test_a_held_revision_that_a_newer_one_replaces_leaves_no_ids_behind(world: World, tmp_path: Path) -> None:

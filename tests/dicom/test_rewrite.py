@@ -56,3 +56,22 @@ def test_what_cannot_be_rewritten_leaves_no_half_file(tmp_path: Path) -> None:
         as_part10(source, tmp_path / "new")
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["deflated"]
+
+
+@pytest.mark.parametrize("own", ["1", "123456", "", None], ids=["shorter", "longer", "empty", "absent"])
+@pytest.mark.parametrize(
+    "syntax", ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"]
+)
+def test_another_instance_number_can_be_written(syntax: str, own: str | None, tmp_path: Path) -> None:
+    dataset = slice_of(Phantom(rows=16, columns=16, transfer_syntax_uid=syntax), 2)
+    dataset.InstanceNumber = own
+    if own is None:
+        del dataset.InstanceNumber
+    dataset.save_as(tmp_path / "old", enforce_file_format=True)
+    as_part10(tmp_path / "old", tmp_path / "new", instance_number=77)
+    found, expected = pydicom.dcmread(tmp_path / "new"), pydicom.dcmread(tmp_path / "old")
+    expected.InstanceNumber = 77
+
+    assert found == expected
+    assert [element.tag for element in found] == sorted(element.tag for element in found)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]

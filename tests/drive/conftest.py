@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from daemon.drive.auth import LocalToken
 from daemon.drive.client import Drive
 from daemon.drive.pacer import Pacer
-
-# pytest runs with import-mode=importlib, which puts no directory on the path.
-_spec = importlib.util.spec_from_file_location("drive_scripted", Path(__file__).with_name("scripted.py"))
-assert _spec is not None
-assert _spec.loader is not None
-sys.modules["drive_scripted"] = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(sys.modules["drive_scripted"])
-
-from drive_scripted import ScriptedServer  # noqa: E402
+from tests.drive.scripted import ScriptedServer
 
 
 @pytest.fixture

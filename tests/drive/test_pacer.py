@@ -104,6 +104,14 @@ def test_refusals_that_were_under_way_together_count_as_one():
     assert bucket.paused_until == 11.0
 
 
+def test_a_straggler_that_is_refused_during_the_pause_counts_no_more():
+    bucket = Rate(0.0, most_per_s=1000, start_per_s=1000, first_pause_s=8.0)
+    bucket.refused(10.0, None, 1.0)
+    bucket.refused(15.0, None, 1.0)
+
+    assert (bucket.per_s, bucket.paused_until) == (500, 18.0)
+
+
 def test_the_pause_doubles_while_refusals_go_on_and_is_bounded():
     bucket, now, pauses = rate(), 0.0, []
     for _ in range(10):

@@ -7,11 +7,11 @@ import threading
 import time
 
 import pytest
-from drive_scripted import Reply, js, refusal
 from loguru import logger
 
 from daemon.drive import wire
 from daemon.errors import NotThere, PageTokenRefused, Refused, Scope, Transient
+from tests.drive.scripted import Reply, js, refusal
 
 FILE = {"id": "f1", "version": "3", "parents": ["p1"]}
 HTML = Reply(200, b"<html>Please log in</html>", (("Content-Type", "text/html"),))
@@ -140,10 +140,24 @@ def test_a_refused_page_token(server, drive):
         drive.changes("17")
 
 
+def test_nobody_is_followed_elsewhere(server, make_drive):
+    """A portal sends everything to its own page, and would see what we send."""
+    server.answers(Reply(302, b"", (("Location", f"{server.url}portal"),)), js(FILE))
+
+    with pytest.raises(Transient, match="BAD_ANSWER"):
+        make_drive(server.url, tries=1).get("f1")
+    assert len(server.seen) == 1
+
+
 @pytest.mark.parametrize("form", ["1", "date"])
 def test_retry_after_of_a_503_is_waited_for(server, drive, monkeypatch, form):
     waits: list[float] = []
-    monkeypatch.setattr(threading.Event, "wait", lambda self, timeout=None: waits.append(timeout) or False)
+
+    def wait(event, timeout=None):
+        waits.append(timeout)
+        return False
+
+    monkeypatch.setattr(threading.Event, "wait", wait)
     headers = {"Retry_After": "1"}
     if form == "date":
         headers = {"Retry_After": "Sun, 22 Nov 2026 12:00:01 GMT", "Date": "Sun, 22 Nov 2026 12:00:00 GMT"}
@@ -175,7 +189,7 @@ def test_a_name_without_an_address_is_the_network(make_drive, monkeypatch):
 
 def test_a_server_that_never_answers_is_given_up(server, make_drive):
     drive = make_drive(server.url, tries=2, timeout_s=0.05)
-    server.answers(lambda request: server.waiting.wait(5) and Reply())
+    server.answers(lambda _: server.waiting.wait(5) and Reply())
 
     with pytest.raises(Transient, match="TIMEOUT"):
         drive.get("f1")
@@ -194,7 +208,7 @@ def test_a_server_that_dribbles_has_a_deadline_all_the_same(server, make_drive, 
 
 def test_stop_ends_a_transfer_in_the_middle(server, make_drive):
     stop = threading.Event()
-    server.answers(lambda request: stop.set() or Reply(200, b"x" * 10_000, block_s=0.01))
+    server.answers(lambda _: stop.set() or Reply(200, b"x" * 10_000, block_s=0.01))
     before = time.monotonic()
 
     with pytest.raises(Transient, match="STOPPING"):
@@ -205,7 +219,7 @@ def test_stop_ends_a_transfer_in_the_middle(server, make_drive):
 
 def test_stop_ends_the_wait_before_a_repeat(server, make_drive):
     stop = threading.Event()
-    server.answers(lambda request: stop.set() or refusal(503, "x", Retry_After="600"))
+    server.answers(lambda _: stop.set() or refusal(503, "x", Retry_After="600"))
 
     with pytest.raises(Transient, match="STOPPING"):
         make_drive(server.url, stop=stop).get("f1")

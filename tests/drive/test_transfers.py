@@ -9,11 +9,11 @@ import re
 from pathlib import Path
 
 import pytest
-from drive_scripted import Reply, Request, js, refusal
 
 from daemon.drive import transfers
 from daemon.errors import NotThere, Refused, Scope, Transient
 from daemon.model import FOLDER_MIME, File
+from tests.drive.scripted import Reply, Request, js, refusal
 
 CHUNK = 1 << 18
 SMALL = random.Random(1).randbytes(1000)
@@ -96,7 +96,8 @@ def test_a_bad_body_is_never_taken_and_asked_for_again(server, drive, tmp_path, 
     [
         (Reply(200, SMALL[:-1] + b"!"), "MD5_MISMATCH", 2),
         (Reply(200, SMALL[:-1]), "SIZE_MISMATCH", 2),
-        (Reply(200, SMALL + b"!"), "SIZE_MISMATCH", 1),
+        (Reply(200, SMALL + b"!"), "SIZE_MISMATCH", 2),
+        (Reply(200, SMALL * 1000), "SIZE_MISMATCH", 1),
         (HTML, "BAD_ANSWER", 2),
         (refusal(403, "cannotDownloadAbusiveFile"), "ABUSIVE_FILE", 1),
         (refusal(403, "downloadQuotaExceeded"), "DOWNLOAD_QUOTA", 1),
@@ -110,6 +111,13 @@ def test_a_body_that_stays_wrong_ends_soon(server, drive, tmp_path, answer, code
     with pytest.raises((Transient, Refused), match=code):
         drive.download(file(SMALL), tmp_path / "f")
     assert len(server.seen) == requests
+
+
+def test_a_refusal_is_read_even_where_the_file_is_shorter_than_it(server, drive, tmp_path):
+    server.answers(refusal(403, "cannotDownloadAbusiveFile"))
+
+    with pytest.raises(Refused, match="ABUSIVE_FILE"):
+        drive.download(file(b"x"), tmp_path / "f")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +156,7 @@ def test_a_large_file_comes_in_chunks_of_its_head_revision(server, drive, tmp_pa
             lambda request: Reply(206, ranged(request).body, (("Content-Range", "bytes 0-9/*"),)), id="star"
         ),
         pytest.param(
-            lambda request: Reply(206, LARGE[:10], (("Content-Range", f"bytes 0-9/{len(LARGE)}"),)), id="else"
+            lambda _: Reply(206, LARGE[:10], (("Content-Range", f"bytes 0-9/{len(LARGE)}"),)), id="else"
         ),
         pytest.param(
             lambda request: Reply(206, ranged(request).body[:-1], ranged(request).headers),
@@ -435,10 +443,12 @@ def test_a_server_that_claims_more_than_was_sent_is_asked_again(server, drive, t
         sessions(request)
         return Reply(308, b"", (("Range", "bytes=0-99999999"),))
 
+    told: list[int] = []
     server.answers(sessions, boast, sessions)
-    upload(drive, tmp_path, LARGE)
+    upload(drive, tmp_path, LARGE, progress=told.append)
 
     assert sessions.data == LARGE
+    assert max(told) == len(LARGE)
 
 
 def test_a_server_that_keeps_nothing_is_given_up(server, make_drive, tmp_path):

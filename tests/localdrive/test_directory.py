@@ -7,9 +7,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from daemon.localdrive.walk import Row, Walk
 from tests.localdrive.conftest import Bench, eventually, refused, service_of
 from tests.support.drive import DriveServer
 
@@ -168,15 +170,22 @@ def test_a_deleted_folder_is_one_entry(bench: Bench) -> None:
     assert [(c["fileId"], c["removed"]) for c in bench.changes(token)] == [(folder, True)]
 
 
-def test_a_new_folder_under_an_old_inode_number_is_not_the_old_folder(bench: Bench) -> None:
-    folder = bench.folder("folder")
-    bench.upload(parent=folder)
-    shutil.rmtree(bench.path / "folder")
-    (bench.path / "other").mkdir()
-    (bench.path / "other" / "x").write_bytes(b"1")
-    bench.server.scan()
+def test_a_new_folder_under_an_old_inode_number_is_not_the_old_folder(tmp_path: Path) -> None:
+    """File systems use inode numbers again at once; a folder is the same only if it brings one of its own along."""
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / "stranger").write_bytes(b"1")
+    inode = (new.stat().st_dev, new.stat().st_ino)
+    rows = [
+        Row("old", "root", "old", True, (*inode, 0, 0)),
+        Row("child", "old", "child", False, (inode[0], 1, 1, 1)),
+    ]
+    walk = Walk(rows)
+    walk.folder(str(tmp_path), "root")
+    found = walk.findings()
 
-    assert bench.named("other")["id"] != folder
+    assert [entry.name for entry in found.new_folders] == ["new"]
+    assert (found.moved, found.missing) == ([], {"old"})
 
 
 def test_bytes_that_changed_a_moment_ago_are_not_served_as_the_old_ones(bench: Bench) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from daemon.localdrive.errors import ApiError
@@ -213,3 +216,22 @@ class TestLag:
         bench.upload("a")
 
         assert eventually(lambda: bench.names() == ["a"])
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_thousand_children_are_listed_quickly(bench: Bench) -> None:
+    for i in range(1000):
+        (bench.path / f"IM{i}").write_bytes(b"%d" % i)
+    bench.server.scan()
+    fields = "files(id,name,mimeType,size,md5Checksum,headRevisionId,version,modifiedTime,parents,trashed,capabilities)"
+    before = cpu_s(bench.server.process.pid)
+    for _ in range(10):
+        found = bench.files.list(q=f"'{bench.home}' in parents", pageSize=1000, fields=fields).execute()
+    each = (cpu_s(bench.server.process.pid) - before) / 10
+
+    assert len(found["files"]) == 1000
+    assert each < 0.15  # seconds of processor time, so that a busy machine does not matter; about 0.03

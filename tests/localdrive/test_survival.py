@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from daemon.localdrive.process import DriveDidNotStart, DriveProcess
+from daemon.localdrive.process import DriveDidNotStart, DriveProcess, running_server
 from tests.localdrive.conftest import eventually, service_of
 from tests.support.drive import FOLDER, DriveServer
 
@@ -110,11 +110,13 @@ def test_what_becomes_of_it_when_its_parent_is_killed(tmp_path: Path, die_with_p
     parent.stdout.close()
     try:
         ended = eventually(lambda: not alive(pid), 3.0 if die_with_parent else 0.5)
+        found = running_server(tmp_path)
     finally:
         if alive(pid):
             os.kill(pid, signal.SIGKILL)
 
     assert ended is die_with_parent
+    assert (found[0] if found else None) == (None if die_with_parent else pid)
 
 
 def test_the_index_may_lie_elsewhere(tmp_path: Path) -> None:

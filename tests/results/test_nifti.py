@@ -24,9 +24,10 @@ from daemon.dicom.header import read_instance
 from daemon.dicom.rewrite import as_part10
 from daemon.errors import Refused, Transient
 from daemon.model import Instance
-from daemon.phantom import Phantom, hounsfield, write_series
+from daemon.phantom import Phantom, hounsfield, slice_of, write_series
 from daemon.results import nifti
 from daemon.results.nifti import Conversion, Limits, convert
+from daemon.series import renumbering
 
 GENEROUS = Limits(timeout_s=60, memory_bytes=8 << 30, output_bytes=1 << 30)
 SMALL = Phantom(slices=8, rows=32, columns=32)
@@ -183,12 +184,38 @@ def test_twelve_bit_jpeg_extended_is_held_by_its_syntax(tmp_path: Path) -> None:
     assert "1.2.840.10008.1.2.4.51" in error.what
 
 
-def test_slices_that_did_not_come_out_are_found(images: list[Path], tmp_path: Path, double) -> None:  # type: ignore[no-untyped-def]
-    """Not a made-up case: dcm2niix drops an image with a size of its own, and exits 0."""
-    known = [read_instance(path) for path in images]
-    made = convert(links(images[:5]), "p", tmp_path / "work", GENEROUS, instances=known)
+def badly_anonymised(tmp_path: Path) -> list[Path]:
+    """One SOPInstanceUID and one InstanceNumber for all slices; only the positions differ."""
+    paths = []
+    for number in range(1, 9):
+        dataset = slice_of(SMALL, number)
+        dataset.SOPInstanceUID, dataset.InstanceNumber = "1.2.3", 1
+        paths.append(tmp_path / f"IM{number}")
+        dataset.save_as(paths[-1], enforce_file_format=True)
+    return paths
 
-    assert [code for code, _ in made.findings] == ["SLICES_MISSING"]
+
+def test_slices_that_did_not_come_out_are_found(tmp_path: Path) -> None:
+    """dcm2niix takes such images for duplicates, keeps one, and exits 0."""
+    made = converted(badly_anonymised(tmp_path), tmp_path)
+
+    assert "SLICES_MISSING" in [code for code, _ in made.findings]
+
+
+def test_slices_that_share_uid_and_number_come_out_whole_with_new_numbers(
+    images: list[Path], tmp_path: Path
+) -> None:
+    paths = badly_anonymised(tmp_path)
+    numbers = renumbering([read_instance(path) for path in paths])
+    (tmp_path / "new").mkdir()
+    for path, number in zip(paths, numbers, strict=True):
+        as_part10(path, tmp_path / "new" / path.name, instance_number=number)
+    made = converted([tmp_path / "new" / path.name for path in paths], tmp_path / "a", "p")
+    plain = converted(images, tmp_path / "b", "p")
+    voxels = [np.asarray(nibabel.load(one.files[1]).dataobj) for one in (made, plain)]
+
+    assert made.findings == ()
+    assert np.array_equal(*voxels)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ class World:
         self.output = self.root / "NIfTI"
         self.source.mkdir(parents=True)
         self.drive = DriveServer(self.root, **drive_settings)
-        self._overrides = overrides or {}
+        self._overrides = dict(overrides or {})
 
     def __enter__(self) -> World:
         self.drive.start()

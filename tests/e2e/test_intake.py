@@ -1,0 +1,234 @@
+"""The page token moves last; a listing is a question; hints may be lost: against the embedded Drive."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daemon.errors import Trouble
+from daemon.hints import PageToken
+from daemon.phantom import Phantom, write_series
+from tests.support.world import RunningDaemon, World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with World(tmp_path) as world:
+        yield world
+
+
+@pytest.fixture
+def still(world: World) -> Iterator[RunningDaemon]:
+    """A daemon that makes a round only when the test says so."""
+    world.drive.scan()
+    running = RunningDaemon(world)
+    running.daemon.assemble()
+    yield running
+    running.daemon.workers.stop()
+    running.daemon.workers.drain(10)
+    running.daemon.close()
+
+
+def intake_round(running: RunningDaemon) -> None:
+    running.daemon.intake.poll()
+    while running.daemon.intake.pay():
+        pass
+
+
+def token(running: RunningDaemon) -> PageToken:
+    found = running.daemon.context.hints.page_token("")
+    assert found is not None
+    return found
+
+
+def present(running: RunningDaemon) -> int:
+    return int(
+        running.daemon.context.ledger.database.value(
+            "SELECT count(*) FROM file WHERE current = 1 AND whereabouts = 'PRESENT'"
+        )
+    )
+
+
+def drop(world: World, name: str) -> Path:
+    path = world.source / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"content of {name}")
+    world.drive.scan()
+    return path
+
+
+def test_a_failed_poll_keeps_the_old_page_token(world: World, still: RunningDaemon) -> None:
+    """The next poll asks for the same changes again; none is lost."""
+    intake_round(still)
+    before = token(still)
+    for number in range(5):
+        drop(world, f"f{number}")
+    world.drive.set(feed_page_max=2)
+    world.drive.fault(r"/changes\?", status=403, reason="insufficientFilePermissions", after=1)
+
+    with pytest.raises(Trouble):
+        still.daemon.intake.poll()
+
+    assert token(still).feed_seq == before.feed_seq + 1
+    intake_round(still)
+    assert present(still) == 5
+
+
+def test_a_crash_between_rows_and_token_repeats_the_page(world: World, still: RunningDaemon) -> None:
+    intake_round(still)
+    before = token(still)
+    drop(world, "a")
+    intake_round(still)
+
+    still.daemon.context.hints.remember_page_token(before, "")
+    intake_round(still)
+
+    assert present(still) == 1
+    assert still.daemon.context.ledger.database.value("SELECT count(*) FROM file") == 1
+
+
+def test_hints_ahead_of_the_ledger_are_not_believed(world: World, still: RunningDaemon) -> None:
+    """The ledger was restored from a backup: what happened since stands in no page that is still to come."""
+    intake_round(still)
+    drop(world, "a")
+    ahead = token(still)
+    still.daemon.intake._drive.changes(ahead.token)
+    later = still.daemon.context.drive.start_page_token()
+    still.daemon.context.hints.remember_page_token(PageToken(ahead.generation, ahead.feed_seq + 1, later), "")
+
+    intake_round(still)
+
+    assert present(still) == 1
+
+
+def test_hints_of_another_generation_are_not_believed(world: World, still: RunningDaemon) -> None:
+    intake_round(still)
+    drop(world, "a")
+    later = still.daemon.context.drive.start_page_token()
+    still.daemon.context.hints.remember_page_token(PageToken("another", 0, later), "")
+
+    intake_round(still)
+
+    assert present(still) == 1
+
+
+def test_lost_hints_cost_only_requests(world: World, still: RunningDaemon) -> None:
+    drop(world, "exam/a")
+    intake_round(still)
+    shutil.rmtree(world.settings.hints_dir)
+    drop(world, "exam/b")
+
+    intake_round(still)
+
+    assert present(still) == 2
+
+
+def test_a_refused_token_means_start_token_crawl_follow(world: World, still: RunningDaemon) -> None:
+    intake_round(still)
+    drop(world, "a")
+    world.drive.set(oldest_page_token=int(still.daemon.context.drive.start_page_token()))
+
+    intake_round(still)
+
+    assert present(still) == 1
+
+
+def test_empty_pages_do_not_end_the_feed(world: World, still: RunningDaemon) -> None:
+    intake_round(still)
+    drop(world, "a")
+    world.drive.set(feed_empty_pages=2)
+
+    still.daemon.intake.poll()
+
+    assert present(still) == 1
+
+
+def test_a_change_that_the_feed_swallowed_is_found_by_the_crawl(world: World, still: RunningDaemon) -> None:
+    intake_round(still)
+    drop(world, "exam/a")
+    still.daemon.context.hints.remember_page_token(
+        PageToken(
+            token(still).generation, token(still).feed_seq, still.daemon.context.drive.start_page_token()
+        ),
+        "",
+    )
+    intake_round(still)
+    assert present(still) == 0
+
+    still.daemon.intake.crawl()
+    intake_round(still)
+
+    assert present(still) == 1
+
+
+def test_absence_from_a_lagging_listing_is_no_deletion(world: World, still: RunningDaemon) -> None:
+    """`files.get` is the strong read: a file that the listing does not show yet stays."""
+    from googleapiclient.http import MediaInMemoryUpload
+
+    drop(world, "exam/a")
+    intake_round(still)
+    world.drive.set_lag(listing_s=3600)
+    folder = still.daemon.context.ledger.files.parents_in_use()[0]
+    world.drive.service().files().create(
+        body={"name": "b", "parents": [folder]}, media_body=MediaInMemoryUpload(b"b", "application/octet-stream")
+    ).execute()
+    intake_round(still)
+    assert present(still) == 2
+
+    still.daemon.intake.crawl()
+    intake_round(still)
+
+    assert present(still) == 2
+
+
+def test_google_docs_are_ignored_with_a_reason(world: World, still: RunningDaemon) -> None:
+    world.drive.service().files().create(
+        body={
+            "name": "notes",
+            "mimeType": "application/vnd.google-apps.document",
+            "parents": [still.daemon.context.places.source_id],
+        }
+    ).execute()
+
+    intake_round(still)
+
+    row = still.daemon.context.ledger.database.row("SELECT state, reason FROM file")
+    assert row is not None
+    assert tuple(row) == ("IGNORED", "GOOGLE_DOC")
+
+
+def test_a_viewed_item_changes_nothing(world: World, still: RunningDaemon) -> None:
+    drop(world, "exam/a")
+    intake_round(still)
+    folder = still.daemon.context.ledger.files.parents_in_use()[0]
+    world.drive.view(folder)
+
+    assert still.daemon.intake.poll() == 1
+    assert not still.daemon.context.ledger.crawls.owes()
+
+
+def test_one_folder_costs_one_listing(world: World, still: RunningDaemon) -> None:
+    """A listing of 1,000 costs half a download: folders are asked one by one, and once."""
+    for number in range(3):
+        for name in ("a", "b"):
+            (world.source / f"exam{number}" / name).parent.mkdir(exist_ok=True)
+            (world.source / f"exam{number}" / name).write_text(f"{number}{name}")
+    world.drive.scan()
+    before = world.drive.requests()["by_kind"].get("list", 0)
+
+    intake_round(still)
+
+    assert world.drive.requests()["by_kind"]["list"] - before == 1 + 3
+
+
+def test_an_exam_moved_out_leaves_its_delivery(world: World) -> None:
+    write_series(world.source / "exam", Phantom(seed=1, slices=3, rows=32, columns=32))
+    assert world.run_once() == 0
+
+    (world.source / "exam").rename(world.root / "archive")
+
+    assert world.run_once() == 0
+    assert len(world.deliveries()) == 1

@@ -1,0 +1,199 @@
+"""The daemon as a process: what systemd sees, how it starts without a network, how it stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from daemon.phantom import Phantom, write_series
+from tests.support.world import World
+
+FAST = {"series.quiet_s": 0.2, "drive.poll_interval_s": 0.3}
+
+
+class Notified:
+    """The socket that systemd listens on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self.lines: list[str] = []
+
+    def until(self, wanted: str, timeout_s: float = 30.0) -> str:
+        """Wait for a line that begins with `wanted`; return it."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            for line in self.lines:
+                if line.startswith(wanted):
+                    return line
+            self._socket.settimeout(max(0.01, end - time.monotonic()))
+            try:
+                self.lines += self._socket.recv(65536).decode().splitlines()
+            except TimeoutError:
+                break
+        raise AssertionError(f"systemd was not told {wanted}; it heard {self.lines}")
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with World(tmp_path, FAST) as world:
+        world.drive.set(scan_interval_s=0.2)
+        yield world
+
+
+@contextmanager
+def daemon(world: World, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "daemon.cli", "run", "--config", str(world.home / "config.toml"), *arguments],
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=(world.home / "stderr").open("wb"),
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def wait_for(true: object, timeout_s: float = 30.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < end, "what the test waits for did not happen"
+        time.sleep(0.05)
+
+
+def stderr(world: World) -> str:
+    return (world.home / "stderr").read_text()
+
+
+def test_systemd_is_told_and_an_exam_is_delivered(world: World) -> None:
+    notified = Notified(world.home / "notify")
+    write_series(world.source / "exam", Phantom(slices=3, rows=32, columns=32))
+
+    with daemon(world, NOTIFY_SOCKET=str(notified.path), WATCHDOG_USEC="1500000") as process:
+        notified.until("READY=1")
+        notified.until("WATCHDOG=1")
+        wait_for(lambda: len(world.deliveries()) == 1)
+        process.send_signal(signal.SIGTERM)
+        notified.until("STOPPING=1")
+        assert process.wait(20) == 0
+    notified.close()
+
+    assert any(line.startswith("STATUS=") for line in notified.lines)
+
+
+def test_it_stops_in_time_while_a_download_hangs(world: World) -> None:
+    write_series(world.source / "exam", Phantom(slices=3, rows=32, columns=32))
+    world.drive.fault(r"alt=media", action="delay", delay_s=25.0, times=-1)
+
+    with daemon(world) as process:
+        wait_for(lambda: world.drive.requests()["by_kind"].get("list", 0) > 1)
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(45) == 0
+        assert time.monotonic() - started < 45
+
+
+def test_it_starts_without_a_network_and_goes_on_when_there_is_one(world: World) -> None:
+    write_series(world.source / "exam", Phantom(slices=3, rows=32, columns=32))
+    world.drive.stop()
+    world.drive.process.port = int(world.drive.endpoint.rsplit(":", 1)[1])
+    notified = Notified(world.home / "notify")
+
+    with daemon(world, NOTIFY_SOCKET=str(notified.path)) as process:
+        notified.until("READY=1")
+        notified.until("STATUS=Waiting", 60)
+        world.drive.start()
+        wait_for(lambda: len(world.deliveries()) == 1, 60)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    notified.close()
+
+
+def test_a_second_daemon_on_one_state_ends_with_75(world: World) -> None:
+    with daemon(world) as first:
+        wait_for(lambda: (world.settings.lock_file).exists() and "Watching" in stderr(world))
+        second = subprocess.run(
+            [sys.executable, "-m", "daemon.cli", "run", "--once", "--config", str(world.home / "config.toml")],
+            capture_output=True,
+            check=False,
+        )
+        assert second.returncode == 75
+        assert first.poll() is None
+
+
+@pytest.mark.parametrize("case", ["source missing", "output in source", "no token", "login lost", "bad key", "ledger lost"])
+def test_what_a_person_must_repair_ends_the_start(world: World, case: str) -> None:
+    expected = {"source missing": 69, "output in source": 69, "ledger lost": 69, "bad key": 78}.get(case, 77)
+    if case == "source missing":
+        world._overrides["drive.source"] = "nowhere"
+    if case == "output in source":
+        (world.source / "out").mkdir()
+        world.drive.scan()
+        world._overrides["drive.output"] = f"id:{folder_id(world, 'out')}"
+    if case == "no token":
+        (world.home / "token.json").unlink()
+    if case == "login lost":
+        world.drive.set(auth="oauth")
+        world.drive.revoke_tokens()
+        world._overrides["auth.client_file"] = "client.json"
+        (world.home / "token.json").write_text(
+            (world.home / "token.json")
+            .read_text()
+            .replace("}", f', "token_uri": "{world.drive.endpoint}/token"}}')
+            .replace("2099", "2020")
+        )
+    if case == "bad key":
+        world._overrides["series.quiet"] = 5
+    if case == "ledger lost":
+        write_series(world.source / "exam", Phantom(slices=3, rows=32, columns=32))
+        assert world.run_once() == 0
+        world.settings.ledger_file.unlink()
+    world._write_config()
+
+    with daemon(world) as process:
+        assert process.wait(60) == expected, stderr(world)
+    assert stderr(world).strip()
+
+
+def folder_id(world: World, name: str) -> str:
+    answer = world.drive.service().files().list(q=f"name = '{name}'", fields="files(id)").execute()
+    return str(answer["files"][0]["id"])
+
+
+def test_no_name_reaches_a_log(world: World) -> None:
+    """Patients, files and folders: the values are planted, the logs of a whole run are searched."""
+    phantom = Phantom(slices=3, rows=32, columns=32, patient_id="PLANTED-ID", series_description="PLANTED-SERIES")
+    for number, path in enumerate(write_series(world.home / "aside", phantom)):
+        (world.source / "PLANTED-FOLDER").mkdir(exist_ok=True)
+        path.rename(world.source / "PLANTED-FOLDER" / f"PLANTED-FILE-{number}")
+    (world.source / "PLANTED-FOLDER" / "PLANTED-TEXT.txt").write_text("PLANTED")
+    (world.source / "PLANTED-FOLDER" / "PLANTED-CUT.dcm").write_bytes(
+        (world.source / "PLANTED-FOLDER" / "PLANTED-FILE-0").read_bytes()[:-100]
+    )
+    world.drive.scan()
+
+    with daemon(world, "--once", SDD_DICOM_LOGGING__LEVEL="TRACE") as process:
+        assert process.wait(60) == 3
+
+    logs = [path.read_text() for path in world.settings.logs_dir.glob("*.jsonl*")]
+    assert logs
+    assert "PLANTED" not in "".join([*logs, stderr(world)]).upper()
+    assert '"file_id"' in logs[0]
+    assert '"series_id"' in logs[0]
