@@ -143,10 +143,14 @@ class Daemon:
             authorizer,
             api_endpoint=endpoint,
             drive_id=settings.drive.shared_drive_id,
-            pacer=Pacer(units_per_minute=settings.quota.units_per_minute, sleep=self._wait_for_the_pacer),
+            pacer=Pacer(units_per_minute=self._units_per_minute(), sleep=self._wait_for_the_pacer),
             stop=self.stop,
             on_request=self._requested,
         )
+
+    def _units_per_minute(self) -> float:
+        """Return the upper bound of the quota; a Drive of our own has none, so there is nothing to start carefully at."""
+        return 1e9 if self.settings.drive.backend == "local" else self.settings.quota.units_per_minute
 
     def _requested(self, kind: str) -> None:  # noqa: ARG002 - the time is all that counts here
         self.last_request_s = time.monotonic()

@@ -16,6 +16,10 @@ from daemon.hints import Hints, PageToken
 from daemon.ledger import Ledger, Listing, Shortcut, Whereabouts
 from daemon.tree import Places, Tree
 
+SECOND_LOOK_S = 900.0
+"""How long after a new start token the source is crawled once more."""
+_CRAWL_DUE = "crawl_due_epoch_s"
+
 
 class Intake:
     """Follows the feed and pays the listings that are owed. One thread at a time uses it.
@@ -103,6 +107,8 @@ class Intake:
         token = self._drive.start_page_token()
         with self._ledger.write():
             self._ledger.crawls.owe_crawl(self._places.source_id)
+            # Listings lag by minutes, the feed by seconds: a file that came just before the token may stand in neither.
+            self._ledger.set_meta(_CRAWL_DUE, str(self._clock.now() + SECOND_LOOK_S))
             seq = self._ledger.crawls.advance()
         self._keep_token(seq, token)
         return token
@@ -110,15 +116,18 @@ class Intake:
     def _keep_token(self, seq: int, token: str) -> None:
         self._hints.remember_page_token(PageToken(self._ledger.crawls.generation, seq, token), self._feed)
 
-    def crawl(self) -> None:
-        """Owe a true-up crawl: a feed can miss a change."""
+    def crawl(self, next_in_s: float | None = None) -> None:
+        """Owe a true-up crawl: a feed can miss a change. The next one is due in `next_in_s`, or when it was anyhow."""
+        now = self._clock.now()
         with self._ledger.write():
             self._ledger.crawls.owe_crawl(self._places.source_id)
-            self._ledger.set_meta("crawled_epoch_s", str(self._clock.now()))
+            self._ledger.set_meta("crawled_epoch_s", str(now))
+            if next_in_s is not None:
+                self._ledger.set_meta(_CRAWL_DUE, str(now + next_in_s))
 
-    def crawled_epoch_s(self) -> float:
-        """Return when the last true-up crawl was owed."""
-        return float(self._ledger.meta("crawled_epoch_s", "0"))
+    def crawl_due_in_s(self) -> float:
+        """Return how long until the next true-up crawl; not positive when it is due."""
+        return float(self._ledger.meta(_CRAWL_DUE, "0")) - self._clock.now()
 
     # ── what is owed ─────────────────────────────────────────────────────────────────────────────────────────
 

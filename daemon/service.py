@@ -16,10 +16,12 @@ from loguru import logger
 from daemon.assembly import Daemon
 from daemon.config import Settings
 from daemon.errors import Kind, Scope, Transient, Trouble
+from daemon.intake import SECOND_LOOK_S
 from daemon.places import Unusable
 
 DISPATCH_EVERY_S = 1.0
 TIDY_EVERY_S = 60.0
+TRUE_UP_LOOK_S = 60.0
 DRAIN_S = 30.0
 """How long a stop waits for running steps; the unit allows more before it kills."""
 START_RETRY_S = 10.0
@@ -111,7 +113,7 @@ class Service:
         drive = self._settings.drive
         self._every(scheduler, "poll", drive.poll_interval_s, self._poll, at_once=True)
         self._every(scheduler, "dispatch", DISPATCH_EVERY_S, self._dispatch, at_once=True)
-        self._every(scheduler, "true-up", min(3600.0, drive.crawl_interval_h * 3600), self._true_up)
+        self._every(scheduler, "true-up", TRUE_UP_LOOK_S, self._true_up)
         self._every(scheduler, "tidy", TIDY_EVERY_S, self._tidy)
         self._every(scheduler, "heartbeat", self._heartbeat_every_s(), self._heartbeat, at_once=True)
         self._scheduler = scheduler
@@ -184,11 +186,13 @@ class Service:
 
     def _true_up(self) -> None:
         assert self._daemon is not None
-        intake, clock = self._daemon.intake, self._daemon.context.clock
-        if clock.now() - intake.crawled_epoch_s() >= self._settings.drive.crawl_interval_h * 3600 - 1:
-            with self._poll_lock:
-                intake.crawl()
-            self.poll_soon()
+        interval_s = self._settings.drive.crawl_interval_h * 3600
+        # A due time further away than the interval comes from another clock.
+        if 0 < self._daemon.intake.crawl_due_in_s() <= max(interval_s, SECOND_LOOK_S):
+            return
+        with self._poll_lock:
+            self._daemon.intake.crawl(interval_s)
+        self.poll_soon()
 
     def _tidy(self) -> None:
         assert self._daemon is not None

@@ -41,7 +41,8 @@ class Spool:
         shutil.rmtree(self._tmp, ignore_errors=True)
         self._tmp.mkdir(mode=0o700, exist_ok=True)
         self._inputs_bytes = sum(path.stat().st_size for path in self._in.glob("*/*"))
-        self._results_bytes = sum(path.stat().st_size for path in self._out.glob("*/*") if path.is_file())
+        # For each attempt, what was counted when it was kept: its manifest joins it later.
+        self._results_bytes = {folder: _size_bytes(folder) for folder in self._out.iterdir()}
 
     # ── inputs ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -117,17 +118,16 @@ class Spool:
         os.replace(made, target)
         sync_directory(self._out)
         with self._lock:
-            self._results_bytes += size_bytes
+            self._results_bytes[target] = size_bytes
         return target
 
     def drop_results(self, series_id: int, n: int, attempt: int) -> None:
         folder = self.results_dir(series_id, n, attempt)
         if not folder.exists():
             return
-        size_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
         shutil.rmtree(folder)
         with self._lock:
-            self._results_bytes -= size_bytes
+            self._results_bytes.pop(folder, None)
 
     # ── sweeping ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -144,8 +144,8 @@ class Spool:
             if folder not in attempts:
                 shutil.rmtree(folder, ignore_errors=True)
                 swept += 1
-        with self._lock:
-            self._results_bytes = sum(path.stat().st_size for path in self._out.glob("*/*") if path.is_file())
+                with self._lock:
+                    self._results_bytes.pop(folder, None)
         return swept
 
     # ── space ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -153,7 +153,7 @@ class Spool:
     @property
     def used_bytes(self) -> int:
         with self._lock:
-            return self._inputs_bytes + self._results_bytes + self._pending_bytes
+            return self._inputs_bytes + sum(self._results_bytes.values()) + self._pending_bytes
 
     def room_for(self, size_bytes: int, *, kept_free_bytes: int = 0, overdraw: bool = False) -> bool:
         """Whether `size_bytes` more fit while `kept_free_bytes` stay free for a conversion.
@@ -192,6 +192,10 @@ class Spool:
             yield
         finally:
             self.give_back(size_bytes)
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
 
 
 def sync_file(path: Path) -> None:

@@ -65,10 +65,9 @@ def _publish(job: Job) -> None:
     folder = job.context.drive.get(folder.file_id)
     if folder.trashed:
         raise AttemptLost("STAGING_TRASHED")
-    if target_id not in folder.parents:
-        if not folder.parents or not folders.is_staged(job, folder):
-            raise Transient("MOVED_MEANWHILE", f"{folder.file_id} is no longer in staging")
-        folder = job.context.drive.move(folder.file_id, to=target_id, from_=folder.parents[0])
+    if not folders.is_staged(job, folder):
+        raise Transient("MOVED_MEANWHILE", f"{folder.file_id} is no longer in staging")
+    folder = job.context.drive.move(folder.file_id, to=target_id, from_=folder.parents[0])
     if target_id not in folder.parents or folder.trashed:
         raise Transient("MOVED_MEANWHILE", f"{folder.file_id} was moved and reads otherwise")
     logger.info("Delivered {} results into {}", len(job.results), folder.file_id)

@@ -471,7 +471,7 @@ class SeriesTable:
         return [
             (row[0], row[1])
             for row in self._db.rows(
-                "SELECT file_id, head_revision_id FROM file WHERE current = 1 AND state = 'FETCHED'"
+                "SELECT file_id, head_revision_id FROM file WHERE current = 1 AND state = 'FETCHED' AND held_code = ''"
                 " UNION SELECT i.file_id, i.head_revision_id FROM instance i WHERE i.series_id IN"
                 " (SELECT series_id FROM revision WHERE state IN ('GATHERING', 'SETTLED', 'CONVERTED', 'RESERVED')"
                 "  AND held_code = '')"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections import Counter
@@ -30,14 +31,24 @@ from tests.crash.runner import (
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
-    parser.add_argument("--scenario", action="append", choices=sorted(SCENARIOS), help="may be repeated; default: all")
+    parser.add_argument(
+        "--scenario", action="append", choices=sorted(SCENARIOS), help="may be repeated; default: all"
+    )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--all", action="store_true", help="every point, one run each")
-    what.add_argument("--sample", type=int, metavar="N", help="N points of each scenario, every kind among them")
-    what.add_argument("--kill", metavar="POINT", help="one point: KIND:SIDE#NUMBER, or #N for the N-th of all")
+    what.add_argument(
+        "--sample", type=int, metavar="N", help="N points of each scenario, every kind among them"
+    )
+    what.add_argument(
+        "--kill", metavar="POINT", help="one point: KIND:SIDE#NUMBER, or #N for the N-th of all"
+    )
     what.add_argument("--count", action="store_true", help="only the points of clean runs")
-    parser.add_argument("--then", action="append", default=[], metavar="POINT", help="with --kill: again, in the recovery")
-    parser.add_argument("--twice", action="store_true", help="with --all: each run is killed again at a random point")
+    parser.add_argument(
+        "--then", action="append", default=[], metavar="POINT", help="with --kill: again, in the recovery"
+    )
+    parser.add_argument(
+        "--twice", action="store_true", help="with --all: each run is killed again at a random point"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--control", choices=sorted(CONTROLS), default="", help="take a guard away first")
@@ -48,6 +59,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str]) -> int:
     arguments = _arguments(argv)
+    # As an exception, so that the directory and the processes of the run go with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     outcomes: list[Outcome] = []
     points: dict[str, list[list[str]]] = {}
     with workshop() as directory:

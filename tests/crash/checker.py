@@ -144,9 +144,15 @@ class Checker:
         self._picture = Picture()
         self._tree = Tree()
 
-    def look(self) -> Verdict:
+    def look_at_history(self) -> list[str]:
+        """Return what was wrong on the Drive at any moment, and what is there twice in the end."""
         self._replay()
         self._nothing_twice()
+        return self._problems
+
+    def look(self) -> Verdict:
+        """Judge everything: the history, the deliveries, the ledger, the spool."""
+        self.look_at_history()
         self._deliveries()
         self._ledger()
         self._spool()
@@ -254,7 +260,9 @@ class Checker:
         for what, keys in {
             "result": [(i.series, i.name) for i in live if i.kind == "result"],
             "delivery folder": [i.series for i in live if i.kind == "delivery"],
-            "output folder for": [(i.parent, i.properties["sdd_mirrors"]) for i in live if i.kind == "mirror"],
+            "output folder for": [
+                (i.parent, i.properties["sdd_mirrors"]) for i in live if i.kind == "mirror"
+            ],
             "staging folder": ["" for i in live if i.kind == "staging"],
             "held.tsv": ["" for i in live if i.kind == "held"],
             "in the root:": [i.name for i in live if i.parent not in self._tree.items],
@@ -322,7 +330,9 @@ class Checker:
 
     def _ledger(self) -> None:
         self._picture.files = sorted(
-            self._rows("SELECT md5_checksum, whereabouts, state, reason, held_code FROM file WHERE current = 1")
+            self._rows(
+                "SELECT md5_checksum, whereabouts, state, reason, held_code FROM file WHERE current = 1"
+            )
         )
         self._picture.revisions = sorted(
             self._rows(

@@ -33,6 +33,11 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 
 
+def die_with_parent() -> None:
+    """However the parent ends, kill -9 included, this process ends with it."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def fork(work: Callable[[], int], log: Path, at_most_s: int) -> int:
     """Run `work` in a child; return its pid. It dies with the parent, and of SIGALRM after `at_most_s`."""
     parent = os.getpid()
@@ -41,9 +46,10 @@ def fork(work: Callable[[], int], log: Path, at_most_s: int) -> int:
         return pid
     code = FAILED
     try:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        die_with_parent()
         if os.getppid() != parent:
             os._exit(FAILED)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.alarm(at_most_s)
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(handle, 1)

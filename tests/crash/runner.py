@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.crash.checker import Checker, Picture, Verdict, differences
 from tests.crash.controls import CONTROLS
 from tests.crash.points import all_of, kind_of
-from tests.crash.processes import ChildFailed, ForkedDrive, run_daemon
+from tests.crash.processes import ChildFailed, ForkedDrive, die_with_parent, run_daemon
 from tests.crash.scenarios import SCENARIOS, Scenario
 
 CLEAN_RUNS = 3
@@ -126,9 +126,7 @@ def _with_clean_runs(template: Template, directory: Path) -> Template:
         expected, exit_code = verdict.picture, ended.code
         shutil.rmtree(home)
     assert expected is not None  # there is at least one clean run
-    return Template(
-        template.scenario, template.home, template.since_seq, expected, exit_code, runs
-    )
+    return Template(template.scenario, template.home, template.since_seq, expected, exit_code, runs)
 
 
 @contextmanager
@@ -215,7 +213,7 @@ def sample(template: Template, size: int, seed: int) -> list[Kill]:
 
 def run_all(template: Template, kills: Sequence[Kill], *, jobs: int, control: str = "") -> Iterator[Outcome]:
     """Yield the outcome of each kill as it comes. A point that was not reached is tried once more."""
-    with ProcessPoolExecutor(jobs, mp_context=get_context("fork")) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("fork"), initializer=die_with_parent) as pool:
         tries = [pool.submit(_persistent, template, kill, control) for kill in kills]
         try:
             for done in as_completed(tries):

@@ -319,6 +319,24 @@ def test_people_who_tidy_up_staging_break_nothing(world: World, what: str, which
         assert world.drive.get(series.delivery_folder_id).parents != (world.top_id,)
 
 
+def test_a_delivery_moved_before_it_was_written_down_is_followed(world: World) -> None:
+    """The process died right after the move, and a person put the folder elsewhere: it stays there."""
+    world.deliver_all(world.convert(world.file_instances()))
+    revision = world.convert(world.file_instances(uid="2"))
+    world.reserve(revision)
+    world.wire.reset(die_on="update", after_effect=True)
+    with pytest.raises(Crash):
+        world.deliver(revision)
+    world.restart()
+    folder_id = world.revision(*revision.key).staging_folder_id
+    shelf = world.folder("shelf", world.top_id)
+    world.drive.move(folder_id, to=shelf, from_=world.drive.get(folder_id).parents[0])
+    version = world.drive.get(folder_id).version
+
+    assert isinstance(world.deliver(revision), Delivered)
+    assert world.drive.get(folder_id).version == version
+
+
 def test_a_trashed_mirrored_folder_is_made_anew_for_new_deliveries(world: World) -> None:
     """Drive would accept the delivery into the trash, where nobody looks."""
     world.deliver_all(world.convert(world.file_instances()))

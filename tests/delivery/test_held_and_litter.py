@@ -115,6 +115,20 @@ def test_a_crash_in_the_middle_is_made_good(world: World, tmp_path: Path) -> Non
     assert content(world, tmp_path) == table_of([OTHER])
 
 
+def test_what_was_sent_before_a_crash_is_not_taken_for_what_was_written_down(
+    world: World, tmp_path: Path
+) -> None:
+    """Two lines went up, nobody wrote it down, and one of them is done: the file must say one again."""
+    update_held(world.context, [ROW])
+    world.wire.reset(die_on="update", after_effect=True)
+    with pytest.raises(Crash):
+        update_held(world.context, [ROW, OTHER])
+    world.restart()
+    update_held(world.context, [ROW])
+
+    assert content(world, tmp_path) == table_of([ROW])
+
+
 # ── litter ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -158,7 +158,7 @@ def test_a_change_that_the_feed_swallowed_is_found_by_the_crawl(world: World, st
     intake_round(still)
     assert present(still) == 0
 
-    still.daemon.intake.crawl()
+    still.daemon.intake.crawl(3600)
     intake_round(still)
 
     assert present(still) == 1
@@ -178,7 +178,7 @@ def test_absence_from_a_lagging_listing_is_no_deletion(world: World, still: Runn
     intake_round(still)
     assert present(still) == 2
 
-    still.daemon.intake.crawl()
+    still.daemon.intake.crawl(3600)
     intake_round(still)
 
     assert present(still) == 2
@@ -232,3 +232,12 @@ def test_an_exam_moved_out_leaves_its_delivery(world: World) -> None:
 
     assert world.run_once() == 0
     assert len(world.deliveries()) == 1
+
+
+def test_a_file_that_neither_token_nor_listing_shows_is_found_by_a_second_look(
+    world: World, still: RunningDaemon
+) -> None:
+    """It came just before the start token, and the listing lags: the crawl is repeated a quarter of an hour later."""
+    intake_round(still)
+
+    assert 0 < still.daemon.intake.crawl_due_in_s() <= 900
