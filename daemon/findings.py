@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from daemon.delivery.markers import is_ours
 from daemon.ledger import Ledger, Place, Shortcut, Whereabouts
+from daemon.markers import is_ours
 from daemon.model import Change, File
 from daemon.tree import Tree
 

@@ -268,12 +268,11 @@ def _number_holes(kept: Sequence[Instance]) -> list[Finding]:
         return []
     steps = [b - a for a, b in pairwise(numbers)]
     usual = median_low(steps)
-    lacking = [
-        a + usual * n
-        for (a, _), step in zip(pairwise(numbers), steps, strict=True)
-        for n in range(1, step // usual)
-        if step % usual == 0 and step // usual <= len(numbers)
+    # A jump of more than there are images is another numbering, not a hole; and it may be a billion wide.
+    holes = [
+        (a, step) for a, step in zip(numbers, steps, strict=False) if usual < step <= usual * len(numbers)
     ]
+    lacking = [a + n for a, step in holes if step % usual == 0 for n in range(usual, step, usual)]
     odd = sum(1 for step in steps if step != usual)
     if not lacking or odd * 4 > len(steps) or len(lacking) > len(numbers):
         return []

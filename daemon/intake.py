@@ -11,9 +11,9 @@ from daemon.clock import Clock
 from daemon.drive.client import Drive
 from daemon.errors import NotThere, PageTokenRefused, Refused, Scope
 from daemon.findings import Crawl, Finding, Left, Present, Reader, ShortcutSeen
-from daemon.delivery.markers import is_ours
 from daemon.hints import Hints, PageToken
 from daemon.ledger import Ledger, Listing, Shortcut, Whereabouts
+from daemon.markers import is_ours
 from daemon.tree import Places, Tree
 
 SECOND_LOOK_S = 900.0

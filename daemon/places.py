@@ -5,11 +5,11 @@ from __future__ import annotations
 from loguru import logger
 
 from daemon.clock import Clock
-from daemon.delivery.markers import is_ours
 from daemon.config import FolderRef, Settings
 from daemon.drive.client import Drive
 from daemon.errors import NotThere, Refused, Scope
 from daemon.ledger import Ledger
+from daemon.markers import is_ours
 from daemon.model import File
 from daemon.tree import Places
 

@@ -68,7 +68,7 @@ class Spool:
         target.parent.mkdir(mode=0o700, exist_ok=True)
         size_bytes = incoming.stat().st_size
         replaced_bytes = target.stat().st_size if target.exists() else 0
-        os.replace(incoming, target)
+        incoming.replace(target)
         sync_directory(target.parent)
         if new_folder:
             sync_directory(self._in)
@@ -115,7 +115,7 @@ class Spool:
         sync_directory(made)
         if target.exists():
             self.drop_results(series_id, n, attempt)
-        os.replace(made, target)
+        made.replace(target)
         sync_directory(self._out)
         with self._lock:
             self._results_bytes[target] = size_bytes

@@ -24,16 +24,27 @@ LAYERS = [
     {"acquire", "findings"},
     {"context"},
     {"tree"},
-    {"drive", "ledger", "hints", "dicom", "results", "spool", "log", "localdrive", "scopes", "clock", "phantom"},
+    {
+        "drive",
+        "ledger",
+        "hints",
+        "dicom",
+        "results",
+        "spool",
+        "log",
+        "localdrive",
+        "scopes",
+        "clock",
+        "phantom",
+    },
     {"config"},
     {"settings"},
     {"geometry"},
+    {"spacing"},
     {"series", "outcomes", "markers"},
     {"lifecycle", "model", "errors", "config_values", "toml_lines"},
 ]
 """From top to bottom; a module may import what stands below its own line, and parts of its own package."""
-
-NEIGHBOURS_MAY = {("delivery", "convert"), ("results", "log"), ("hints", "log")}
 
 SOLE_USERS = {
     "googleapiclient": {"drive"},
@@ -58,10 +69,8 @@ def room(path: Path) -> str:
     return first
 
 
-def modules() -> Iterator[Path]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        if path != PACKAGE / "__init__.py":
-            yield path
+def modules() -> list[Path]:
+    return [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
 
 
 def imported(path: Path) -> Iterator[str]:

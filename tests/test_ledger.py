@@ -97,10 +97,14 @@ def test_files_are_due_exam_after_exam_in_order_of_names(ledger: Ledger) -> None
 
 
 def test_a_transaction_is_whole_or_not_at_all(ledger: Ledger) -> None:
-    with pytest.raises(ZeroDivisionError), ledger.write():
-        ledger.files.observe(file(), HERE, 1.0)
-        ledger.crawls.advance()
-        raise ZeroDivisionError
+    def broken_off() -> None:
+        with ledger.write():
+            ledger.files.observe(file(), HERE, 1.0)
+            ledger.crawls.advance()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broken_off()
 
     assert ledger.files.get("a") is None
     assert ledger.crawls.feed_seq == 0
@@ -108,9 +112,14 @@ def test_a_transaction_is_whole_or_not_at_all(ledger: Ledger) -> None:
 
 def test_ids_are_given_only_inside_a_transaction_that_keeps_them(ledger: Ledger) -> None:
     ledger.deliveries.stock(["id1"], 1.0)
-    with pytest.raises(LookupError), ledger.write():
-        ledger.deliveries.out_folder("p", "s1")
-        ledger.deliveries.out_folder("p", "s2")
+
+    def two_of_one() -> None:
+        with ledger.write():
+            ledger.deliveries.out_folder("p", "s1")
+            ledger.deliveries.out_folder("p", "s2")
+
+    with pytest.raises(LookupError):
+        two_of_one()
 
     assert ledger.deliveries.spare_ids(0.0) == 1
     assert ledger.deliveries.out_folder("p", "s1").folder_id == "id1"
@@ -143,7 +152,9 @@ def test_a_ledger_of_another_version_is_left_alone(tmp_path: Path) -> None:
         Ledger(path)
 
 
-def test_a_crash_while_the_tables_are_made_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_while_the_tables_are_made_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The next start makes them anew."""
 
     def crash(self: Database) -> None:

@@ -56,7 +56,9 @@ class Bench:
     def vanish(self, *names: str) -> None:
         self.ledger.files.vanish([(name, Whereabouts.TRASHED, 0) for name in names], T0)
 
-    def round(self, at: float, *, feed_at: float | None = None, known: bool = True, clock_s: float = 0.0) -> int:
+    def round(
+        self, at: float, *, feed_at: float | None = None, known: bool = True, clock_s: float = 0.0
+    ) -> int:
         self.settling.reconcile(at)
         return self.settling.settle(Now(at, at if feed_at is None else feed_at, known, clock_s))
 
@@ -110,7 +112,10 @@ def test_silence_counts_from_the_newest_instance(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("feed_at", "known"),
-    [pytest.param(T0 + QUIET_S - 1, True, id="feed not read since"), pytest.param(LONG_AFTER, False, id="listing owed")],
+    [
+        pytest.param(T0 + QUIET_S - 1, True, id="feed not read since"),
+        pytest.param(LONG_AFTER, False, id="listing owed"),
+    ],
 )
 def test_silence_must_have_been_observed(bench: Bench, feed_at: float, known: bool) -> None:
     """A feed that could not be read for an hour is no silence."""
@@ -130,7 +135,9 @@ def test_an_unread_file_of_the_exam_keeps_its_series_open(bench: Bench) -> None:
 @pytest.mark.parametrize("case", ["other exam folder", "seen later", "held", "parked"])
 def test_what_does_not_keep_a_series_open(bench: Bench, case: str) -> None:
     bench.add("a")
-    bench.show("b", at=LONG_AFTER - 1 if case == "seen later" else T0, folder="other" if "other" in case else "exam")
+    bench.show(
+        "b", at=LONG_AFTER - 1 if case == "seen later" else T0, folder="other" if "other" in case else "exam"
+    )
     row = bench.ledger.files.get("b")
     assert row is not None
     if case == "held":

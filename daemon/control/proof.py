@@ -14,9 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from daemon import places
+from daemon import markers, places
 from daemon.config import Settings
-from daemon.delivery import markers
 from daemon.drive.client import Drive
 from daemon.errors import Kind, NotThere, Refused, Scope, Trouble
 from daemon.ledger import Ledger

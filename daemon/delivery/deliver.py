@@ -9,10 +9,10 @@ from loguru import logger
 from daemon.context import Context
 from daemon.delivery import folders, uploads
 from daemon.delivery.job import AttemptLost, Job, is_whole
-from daemon.delivery.markers import Kind
 from daemon.delivery.plan import Disown, MoveIn, Plan, Trash, Update, Upload, fault_of, plan_delivery
 from daemon.errors import NotThere, Transient
 from daemon.ledger import ResultRow, RevisionRow
+from daemon.markers import Kind
 from daemon.model import File
 from daemon.outcomes import Abandoned, Delivered
 

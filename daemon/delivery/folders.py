@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from loguru import logger
 
+from daemon import markers
 from daemon.context import Context
-from daemon.delivery import markers, stock
+from daemon.delivery import stock
 from daemon.delivery.job import Job
 from daemon.delivery.plan import mirrored
 from daemon.errors import NotThere, Refused, Scope, Transient

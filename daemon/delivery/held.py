@@ -10,9 +10,10 @@ from pathlib import Path
 
 from loguru import logger
 
+from daemon import markers
 from daemon.clock import rfc3339
 from daemon.context import Context
-from daemon.delivery import markers, stock
+from daemon.delivery import stock
 from daemon.errors import NotThere, Refused, Transient
 from daemon.ledger import Ledger
 from daemon.model import File

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from daemon import markers
 from daemon.context import Context
-from daemon.delivery import markers
 from daemon.errors import NotThere, Refused, Transient
 from daemon.ledger import ResultRow, RevisionRow, SeriesRow
 from daemon.model import File

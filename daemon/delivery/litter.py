@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from loguru import logger
 
+from daemon import markers
 from daemon.context import Context
-from daemon.delivery import markers
 from daemon.errors import NotThere, Refused, Scope
 
 

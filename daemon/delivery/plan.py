@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from daemon.delivery import markers
+from daemon import markers
 from daemon.ledger import ResultRow
 from daemon.model import File
 from daemon.results.manifest import NAME as MANIFEST

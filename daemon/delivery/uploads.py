@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daemon.delivery import markers
+from daemon import markers
 from daemon.delivery.job import AttemptLost, Job
 from daemon.delivery.plan import fault_of
 from daemon.errors import NotThere, Refused, Transient

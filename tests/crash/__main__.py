@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.crash.controls import CONTROLS
 from tests.crash.runner import (
+    CLEAN_RUNS,
     SCENARIOS,
     Kill,
     Outcome,
@@ -65,7 +66,9 @@ def main(argv: Sequence[str]) -> int:
     points: dict[str, list[list[str]]] = {}
     with workshop() as directory:
         for name in arguments.scenario or sorted(SCENARIOS):
-            template = prepare(SCENARIOS[name], directory)
+            template = prepare(
+                SCENARIOS[name], directory, clean_runs=1 if arguments.kill or arguments.count else CLEAN_RUNS
+            )
             points[name] = template.runs
             print(f"{name}: {template.scenario.about}; {len(template.runs[0])} points", flush=True)
             if arguments.count:

@@ -21,7 +21,7 @@ from tests.crash.processes import ChildFailed, ForkedDrive, die_with_parent, run
 from tests.crash.scenarios import SCENARIOS, Scenario
 
 CLEAN_RUNS = 3
-RECOVERIES_AT_MOST = 4
+"""Threads let the numbers of the points vary; the most of several runs is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def workshop() -> Iterator[Path]:
 # ── the world before ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def prepare(scenario: Scenario, directory: Path) -> Template:
+def prepare(scenario: Scenario, directory: Path, *, clean_runs: int = CLEAN_RUNS) -> Template:
     """Make the world of a scenario in `directory`, and run it without a kill.
 
     Raises:
@@ -107,12 +107,12 @@ def prepare(scenario: Scenario, directory: Path) -> Template:
             scenario.between(home / "drive", drive)
             drive.scan()
         since_seq = drive.history()[-1]["seq"]
-    return _with_clean_runs(Template(scenario, home, since_seq, Picture(), 0, []), directory)
+    return _with_clean_runs(Template(scenario, home, since_seq, Picture(), 0, []), directory, clean_runs)
 
 
-def _with_clean_runs(template: Template, directory: Path) -> Template:
+def _with_clean_runs(template: Template, directory: Path, clean_runs: int) -> Template:
     runs, expected, exit_code = [], None, 0
-    for number in range(CLEAN_RUNS):
+    for number in range(clean_runs):
         home = directory / f"clean-{template.scenario.name}-{number}"
         with _copied(template, home) as drive:
             ended = run_daemon(home, drive.endpoint, feed_only=template.scenario.feed_only)
@@ -196,7 +196,10 @@ def _run_and_kill(
 
 
 def sample(template: Template, size: int, seed: int) -> list[Kill]:
-    """Return kills at `size` points, each kind among them; half are killed again while they recover."""
+    """Return kills at `size` points, each kind among them; half are killed again while they recover.
+
+    A recovery is shorter than the whole run: the second kill comes within its first third.
+    """
     chance = random.Random(f"{seed} {template.scenario.name}")
     points = all_of(template.runs, margin=0)
     by_kind: dict[str, list[str]] = {}
@@ -205,8 +208,9 @@ def sample(template: Template, size: int, seed: int) -> list[Kill]:
     chosen = [chance.choice(of_kind) for of_kind in by_kind.values()]
     rest = [point for point in points if point not in chosen]
     chosen += chance.sample(rest, max(0, min(size - len(chosen), len(rest))))
+    soon = len(template.runs[0]) // 3
     return [
-        Kill(point, (f"#{chance.randint(1, len(template.runs[0]))}",) if number % 2 else ())
+        Kill(point, (f"#{chance.randint(1, soon)}",) if number % 2 else ())
         for number, point in enumerate(chosen)
     ]
 

@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import pytest
 
+from daemon import markers
 from daemon.clock import Clock
 from daemon.context import Context
-from daemon.delivery import markers
 from daemon.delivery.deliver import deliver
 from daemon.delivery.reserve import reserve
 from daemon.drive.auth import LocalToken

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from daemon.delivery import markers
+from daemon import markers
 from daemon.delivery.deliver import deliver
 from daemon.delivery.litter import sweep_litter
 from daemon.delivery.reserve import reserve

@@ -173,7 +173,8 @@ def test_absence_from_a_lagging_listing_is_no_deletion(world: World, still: Runn
     world.drive.set_lag(listing_s=3600)
     folder = still.daemon.context.ledger.files.parents_in_use()[0]
     world.drive.service().files().create(
-        body={"name": "b", "parents": [folder]}, media_body=MediaInMemoryUpload(b"b", "application/octet-stream")
+        body={"name": "b", "parents": [folder]},
+        media_body=MediaInMemoryUpload(b"b", "application/octet-stream"),
     ).execute()
     intake_round(still)
     assert present(still) == 2

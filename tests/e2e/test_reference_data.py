@@ -104,9 +104,7 @@ def test_odd_geometry_gets_its_code_and_no_yes(world: World, case: str, codes: s
 @pytest.mark.parametrize("case", ["slicecount", "sliceincrement"])
 def test_odd_geometry_equals_its_ground_truth(world: World, data: Path, case: str) -> None:
     """Where the set has a ground truth, one of the delivered volumes has its voxel values."""
-    [truth] = [
-        path for path in sorted((data / "ct_odd_geometry" / case).glob("*truth.nii.gz"))
-    ]
+    [truth] = sorted((data / "ct_odd_geometry" / case).glob("*truth.nii.gz"))
     number = truth.name.split("_")[0]
     wanted = nibabel.load(truth)
     volumes: list[Any] = [

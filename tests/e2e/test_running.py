@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +27,9 @@ def running(world: World) -> Iterator[RunningDaemon]:
         yield running
 
 
-def exam(world: World, folder: str, *, seed: int = 1, slices: int = 4, leave_out: tuple[int, ...] = ()) -> list[Path]:
+def exam(
+    world: World, folder: str, *, seed: int = 1, slices: int = 4, leave_out: tuple[int, ...] = ()
+) -> list[Path]:
     """Drop a small phantom series into a folder of the source; whole at once, as a copy of a folder appears."""
     aside = world.home / "aside" / folder
     write_series(aside, Phantom(seed=seed, slices=slices, rows=32, columns=32), leave_out=leave_out)
@@ -67,9 +68,11 @@ def settled_down(world: World, running: RunningDaemon) -> None:
     """Wait until the daemon has read the feed to its end again and has nothing to do."""
     seen = running.daemon.intake.feed_read_epoch_s
     running.until(
-        lambda: running.daemon.intake.feed_read_epoch_s > seen + 0.5
-        and running.daemon.next_wait_s() is None
-        and not running.daemon.workers.running()
+        lambda: (
+            running.daemon.intake.feed_read_epoch_s > seen + 0.5
+            and running.daemon.next_wait_s() is None
+            and not running.daemon.workers.running()
+        )
     )
 
 
@@ -108,7 +111,7 @@ def test_a_folder_moved_in_is_listed(world: World, running: RunningDaemon) -> No
     world.drive.scan()
     settled_down(world, running)
 
-    os.rename(aside, world.source / "exam")
+    aside.rename(world.source / "exam")
 
     delivered(world, running, {3: (1, 4)})
 
@@ -121,7 +124,7 @@ def test_a_folder_moved_out_before_it_was_read_gives_nothing(world: World) -> No
     running.daemon.intake.poll()
     while running.daemon.intake.pay():
         pass
-    os.rename(world.source / "exam", world.root / "taken-back")
+    (world.source / "exam").rename(world.root / "taken-back")
 
     with running:
         settled_down(world, running)
@@ -156,7 +159,9 @@ def test_two_files_of_one_name_are_two_files(world: World, running: RunningDaemo
     ).execute()
 
     running.until(lambda: [inputs for _, inputs in revisions(world).values()] == [4])
-    names = drive_service(world).files().list(q=f"'{parent}' in parents", fields="files(name)").execute()["files"]
+    names = (
+        drive_service(world).files().list(q=f"'{parent}' in parents", fields="files(name)").execute()["files"]
+    )
     assert sorted(file["name"] for file in names).count(paths[0].name) == 2
 
 
@@ -185,7 +190,11 @@ def test_a_file_trashed_before_its_series_settles_is_left_out(world: World) -> N
     exam(world, "exam", seed=8)
     world.drive.scan()
     service = drive_service(world)
-    files = service.files().list(q=f"'{folder_id(world, 'exam')}' in parents", fields="files(id)").execute()["files"]
+    files = (
+        service.files()
+        .list(q=f"'{folder_id(world, 'exam')}' in parents", fields="files(id)")
+        .execute()["files"]
+    )
     service.files().update(fileId=files[0]["id"], body={"trashed": True}).execute()
 
     with RunningDaemon(world) as running:
@@ -200,7 +209,10 @@ def test_an_exam_copied_to_a_second_folder_changes_nothing(world: World, running
 
     shutil.copytree(world.source / "exam", world.source / "copy", copy_function=shutil.copyfile)
     running.until(
-        lambda: running.daemon.context.ledger.database.value("SELECT count(*) FROM file WHERE state = 'FILED'") == 8
+        lambda: (
+            running.daemon.context.ledger.database.value("SELECT count(*) FROM file WHERE state = 'FILED'")
+            == 8
+        )
     )
     settled_down(world, running)
 
@@ -213,10 +225,12 @@ def test_an_exam_trashed_after_delivery_keeps_its_delivery(world: World, running
 
     drive_service(world).files().update(fileId=folder_id(world, "exam"), body={"trashed": True}).execute()
     running.until(
-        lambda: running.daemon.context.ledger.database.value(
-            "SELECT count(*) FROM file WHERE whereabouts = 'TRASHED'"
+        lambda: (
+            running.daemon.context.ledger.database.value(
+                "SELECT count(*) FROM file WHERE whereabouts = 'TRASHED'"
+            )
+            == 4
         )
-        == 4
     )
     settled_down(world, running)
 
@@ -263,8 +277,12 @@ def test_a_late_slice_while_its_series_is_converted_belongs_to_the_next_revision
         running.until(in_conversion.is_set)
         late_slice(world, "exam", 3, seed=12)
         running.until(
-            lambda: running.daemon.context.ledger.database.value("SELECT count(*) FROM file WHERE state = 'FILED'")
-            == 4
+            lambda: (
+                running.daemon.context.ledger.database.value(
+                    "SELECT count(*) FROM file WHERE state = 'FILED'"
+                )
+                == 4
+            )
         )
         go_on.set()
         delivered(world, running, {12: (2, 4)})
@@ -295,14 +313,18 @@ def test_shortcuts_stand_for_their_targets(world: World, running: RunningDaemon)
     here = folder_id(world, "here")
 
     def shortcut(name: str, target: str) -> str:
-        made = service.files().create(
-            body={
-                "name": name,
-                "mimeType": "application/vnd.google-apps.shortcut",
-                "parents": [here],
-                "shortcutDetails": {"targetId": target},
-            }
-        ).execute()
+        made = (
+            service.files()
+            .create(
+                body={
+                    "name": name,
+                    "mimeType": "application/vnd.google-apps.shortcut",
+                    "parents": [here],
+                    "shortcutDetails": {"targetId": target},
+                }
+            )
+            .execute()
+        )
         return str(made["id"])
 
     shortcut("loop", folder_id(world, "DICOM"))
@@ -310,10 +332,12 @@ def test_shortcuts_stand_for_their_targets(world: World, running: RunningDaemon)
     delivered(world, running, {14: (1, 4)})
     service.files().update(fileId=short, body={"trashed": True}).execute()
     running.until(
-        lambda: running.daemon.context.ledger.database.value(
-            "SELECT count(*) FROM file WHERE whereabouts = 'OUTSIDE'"
+        lambda: (
+            running.daemon.context.ledger.database.value(
+                "SELECT count(*) FROM file WHERE whereabouts = 'OUTSIDE'"
+            )
+            == 4
         )
-        == 4
     )
     settled_down(world, running)
 

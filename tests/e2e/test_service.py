@@ -130,7 +130,15 @@ def test_a_second_daemon_on_one_state_ends_with_75(world: World) -> None:
     with daemon(world) as first:
         wait_for(lambda: (world.settings.lock_file).exists() and "Watching" in stderr(world))
         second = subprocess.run(
-            [sys.executable, "-m", "daemon.cli", "run", "--once", "--config", str(world.home / "config.toml")],
+            [
+                sys.executable,
+                "-m",
+                "daemon.cli",
+                "run",
+                "--once",
+                "--config",
+                str(world.home / "config.toml"),
+            ],
             capture_output=True,
             check=False,
         )
@@ -138,7 +146,9 @@ def test_a_second_daemon_on_one_state_ends_with_75(world: World) -> None:
         assert first.poll() is None
 
 
-@pytest.mark.parametrize("case", ["source missing", "output in source", "no token", "login lost", "bad key", "ledger lost"])
+@pytest.mark.parametrize(
+    "case", ["source missing", "output in source", "no token", "login lost", "bad key", "ledger lost"]
+)
 def test_what_a_person_must_repair_ends_the_start(world: World, case: str) -> None:
     expected = {"source missing": 69, "output in source": 69, "ledger lost": 69, "bad key": 78}.get(case, 77)
     if case == "source missing":
@@ -179,7 +189,9 @@ def folder_id(world: World, name: str) -> str:
 
 def test_no_name_reaches_a_log(world: World) -> None:
     """Patients, files and folders: the values are planted, the logs of a whole run are searched."""
-    phantom = Phantom(slices=3, rows=32, columns=32, patient_id="PLANTED-ID", series_description="PLANTED-SERIES")
+    phantom = Phantom(
+        slices=3, rows=32, columns=32, patient_id="PLANTED-ID", series_description="PLANTED-SERIES"
+    )
     for number, path in enumerate(write_series(world.home / "aside", phantom)):
         (world.source / "PLANTED-FOLDER").mkdir(exist_ok=True)
         path.rename(world.source / "PLANTED-FOLDER" / f"PLANTED-FILE-{number}")
