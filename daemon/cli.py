@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from daemon import __version__
-from daemon.commands.guard import BUG, HELD, OK, USAGE, guarded, settings_of, tell
+from daemon.commands.guard import BUG, OK, USAGE, guarded, settings_of, tell
 
 Config = Annotated[
     Path | None,
@@ -80,39 +81,18 @@ def run(
     settings = settings_of(config)
     progress = once and sys.stdout.isatty()
     log.configure(settings.logging, settings.logs_dir, console=not progress)
-    try:
-        if not once:
-            return service.Service(settings).run()
-        if not progress:
-            return service.run_once(settings)
-        from rich.console import Console
+    if not once:
+        return service.Service(settings).run()
+    if not progress:
+        return service.run_once(settings)
+    from rich.console import Console
 
-        from daemon.commands.progress import OnceProgress
+    from daemon.commands.progress import OnceProgress, ending
 
-        with OnceProgress(Console()) as shown:
-            code = service.run_once(settings, on_progress=shown.show)
-        return _end_of_once(settings, code)
-    finally:
-        log.shut_down()
-
-
-def _end_of_once(settings: Any, code: int) -> int:
-    """Say how it ended, to the person at the terminal."""
-    from daemon.commands import reach
-
-    with reach.reading(settings) as ledger:
-        from daemon import views
-        from daemon.clock import Clock
-
-        found = views.work(ledger, Clock().now())
-    files, series = found["files"], found["series"]
-    typer.echo(
-        f"{files['read']} files read, {files['ignored']} ignored; {series['deliveries']} series delivered."
-    )
-    if code == HELD:
-        typer.echo(f"{files['held'] + series['held']} held for a person: sdd-dicom list --held")
-    elif code != OK:
-        typer.echo("What is left must wait longer than a minute: sdd-dicom status")
+    with OnceProgress(Console()) as shown:
+        code = service.run_once(settings, on_progress=shown.show)
+    for line in ending(settings, code):
+        typer.echo(line)
     return code
 
 
@@ -398,6 +378,8 @@ def serve(
         typer.echo(f"Try: curl -H 'Authorization: Bearer x' '{endpoint}/drive/v3/files?pageSize=10'")
         sys.stdout.flush()
 
+    # The server ends in order first, and then hands the signal on to this.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(OK))
     try:
         serve_directory(directory, port, ready)
     except AlreadyServed as exc:

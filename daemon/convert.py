@@ -20,7 +20,7 @@ from daemon.ledger import InputRow, RevisionRow
 from daemon.model import InputRef, Verdict, Volume
 from daemon.outcomes import Converted, Ignored, MadeResult
 from daemon.results import nifti, preview
-from daemon.series import Member, Selection, folder_name, select
+from daemon.series import Member, Selection, folder_name, renumbering, select
 from daemon.spool import gigabytes
 
 _CHUNK_BYTES = 1 << 20
@@ -120,15 +120,19 @@ def _make(context: Context, revision: RevisionRow, selection: Selection, input_b
 
 
 def _prepare(context: Context, selection: Selection, work: Path) -> list[tuple[str, Path]]:
-    """Return (link name, path) of each input; what the converter cannot read as it is, is rewritten beside it."""
+    """Return (link name, path) of each input; what the converter cannot read as it is, is rewritten beside it.
+
+    Slices that share SOPInstanceUID and InstanceNumber would be taken for duplicates: they get numbers of their own.
+    """
+    numbers = renumbering([member.instance for member in selection.kept])
     inputs = []
-    for number, member in enumerate(selection.kept):
+    for index, member in enumerate(selection.kept):
         path = _path(context, member.ref)
-        if not member.instance.preamble:
-            rewritten = work / f"{number:06d}.part10"
-            as_part10(path, rewritten)
+        if numbers or not member.instance.preamble:
+            rewritten = work / f"{index:06d}.part10"
+            as_part10(path, rewritten, instance_number=numbers[index] if numbers else None)
             path = rewritten
-        inputs.append((f"{number:06d}.dcm", path))
+        inputs.append((f"{index:06d}.dcm", path))
     return inputs
 
 
@@ -145,8 +149,9 @@ def _preview(context: Context, selection: Selection, volumes: tuple[Volume, ...]
     """Make the contact sheet, from the images or else from the first volume. It never fails a delivery."""
     target = made / PREVIEW_NAME
     paths = [_path(context, member.ref) for member in selection.kept]
-    if not preview.contact_sheet(paths, target) and volumes:
-        preview.contact_sheet_from_volume(made / volumes[0].name, target)
+    if not preview.contact_sheet(paths, target):
+        primary = next((volume for volume in volumes if volume.role == "primary"), volumes[0])
+        preview.contact_sheet_from_volume(made / primary.name, target)
 
 
 def _result(path: Path) -> MadeResult:

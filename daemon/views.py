@@ -12,6 +12,7 @@ RATE_WINDOW_S = 300.0
 """Rates are those of the last five minutes: long enough to be steady, short enough to be of now."""
 LEAST_EVIDENCE_S = 5.0
 LEAST_EVIDENCE_FILES = 10
+REST_S = 30.0
 STALLED_S = 60.0
 """Without one file read in this time no estimate is honest."""
 PAGE_ROWS = 500
@@ -134,9 +135,14 @@ def rates(ledger: Ledger, now: float) -> Answer:
     lately = "rowid > (SELECT coalesce(max(rowid), 0) FROM life) - ? AND at_epoch_s > ?"  # rows come in order of time
     values = (_RECENT_LINES, now - RATE_WINDOW_S)
     row = ledger.database.row(
-        "SELECT count(*), coalesce(sum(f.size_bytes), 0), min(l.at_epoch_s), max(l.at_epoch_s) FROM life l"
-        f" JOIN file f ON f.file_id = l.subject AND f.current = 1 WHERE l.event IN ('Filed', 'Ignored') AND l.{lately}",
-        values,
+        "WITH reads AS (SELECT l.at_epoch_s AS at, f.size_bytes AS size,"
+        " l.at_epoch_s - lag(l.at_epoch_s) OVER (ORDER BY l.at_epoch_s) AS gap FROM life l"
+        " JOIN file f ON f.file_id = l.subject AND f.current = 1"
+        f" WHERE l.event IN ('Filed', 'Ignored') AND l.{lately})"
+        # What came before a rest says nothing of how fast it goes now.
+        " SELECT count(*), coalesce(sum(size), 0), min(at), max(at) FROM reads"
+        " WHERE at >= (SELECT coalesce(max(at), 0) FROM reads WHERE gap > ?)",
+        (*values, REST_S),
     )
     assert row is not None
     files, size_bytes, first, last = row

@@ -9,15 +9,21 @@ from pathlib import Path
 from typing import ParamSpec
 
 import typer
+from loguru import logger
 
+from daemon import log
 from daemon.config import ConfigError, Settings, load
 from daemon.errors import Transient, Trouble
+from daemon.settings import Logging
 
 P = ParamSpec("P")
 
 OK, BUG, USAGE, HELD, WAITING = 0, 1, 2, 3, 4
 UNAVAILABLE, TRY_AGAIN, NOT_ALLOWED, BAD_CONFIGURATION = 69, 75, 77, 78
 INTERRUPTED = 130
+_QUIET = Logging(level="WARNING")
+_logs: list[Path] = []
+"""Where the daemon's log is, once the configuration is read."""
 _BY_CODE = {
     "NOT_RUNNING": UNAVAILABLE,
     "NO_LEDGER": UNAVAILABLE,
@@ -42,6 +48,8 @@ def guarded(command: Callable[P, int]) -> Callable[P, None]:
 
 
 def _outcome(command: Callable[P, int], *args: P.args, **kwargs: P.kwargs) -> int:
+    # Until a command says more: loguru's own handler would print the values of variables.
+    log.configure(_QUIET, None)
     try:
         return command(*args, **kwargs)
     except ConfigError as exc:
@@ -61,6 +69,8 @@ def _outcome(command: Callable[P, int], *args: P.args, **kwargs: P.kwargs) -> in
         return OK
     except Exception as exc:  # noqa: BLE001 - the last place that can say anything
         return _other(exc)
+    finally:
+        log.shut_down()
 
 
 def _other(exc: Exception) -> int:
@@ -69,15 +79,10 @@ def _other(exc: Exception) -> int:
     if isinstance(exc, Stop):
         told(exc.trouble)
         return exc.exit_code
-    from loguru import logger
-
-    from daemon.log import FILE_NAME
-    from daemon.log_safe import traceback_text
-
     logger.opt(exception=exc).critical("BUG: the program ends")
-    tell(f"This is a fault of sdd-dicom itself ({type(exc).__name__}); please report it with these lines:")
-    tell(traceback_text(exc))
-    tell(f"The daemon's log is {FILE_NAME} in logging.dir (also: journalctl -u sdd-dicom)")
+    tell(f"This is a fault of sdd-dicom itself ({type(exc).__name__}): please report its traceback.")
+    if _logs:
+        tell(f"  → The daemon's log is {_logs[-1] / log.FILE_NAME}")
     return BUG
 
 
@@ -99,10 +104,7 @@ def tell(text: str) -> None:
 
 
 def settings_of(config: Path | None) -> Settings:
-    """Read the configuration, and let warnings of libraries come out clean. Raises ConfigError."""
-    from daemon import log
-
+    """Read the configuration. Raises ConfigError."""
     settings = load(config, os.environ)
-    quiet = settings.logging.model_copy(update={"level": "WARNING"})
-    log.configure(quiet, None)
+    _logs[:] = [settings.logs_dir]
     return settings

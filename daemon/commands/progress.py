@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,14 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from daemon import views
+from daemon.clock import Clock
+from daemon.commands import reach
+from daemon.commands.guard import HELD, OK
 from daemon.commands.words import counted, duration, number, size
 
 if TYPE_CHECKING:
     from daemon.assembly import Daemon
+    from daemon.settings import Settings
 
 LOOK_EVERY_S = 0.5
 
@@ -76,3 +81,22 @@ def _stage(found: views.Answer) -> str:
     if series["uploading"]:
         return "Uploading"
     return "Waiting" if files["left"] or series["gathering"] else "Finishing"
+
+
+def ending(settings: Settings, code: int) -> Iterator[str]:
+    """Yield how it ended, for the person at the terminal.
+
+    Args:
+        code: what `run_once` returned.
+    """
+    with reach.reading(settings) as ledger:
+        found = views.work(ledger, Clock().now())
+    files, series = found["files"], found["series"]
+    yield (
+        f"{counted(files['read'], 'file')} read, {number(files['ignored'])} ignored;"
+        f" {counted(series['deliveries'], 'series', 'series')} delivered."
+    )
+    if code == HELD:
+        yield f"{number(files['held'] + series['held'])} held for a person: sdd-dicom list --held"
+    elif code != OK:
+        yield "What is left must wait longer than a minute: sdd-dicom status"

@@ -117,7 +117,9 @@ def _series_now(series: Row) -> Iterator[str]:
     state, n, held = series["state"], series["revision"], series["held"]
     if series["wanted"]:
         yield "A person asked for a rebuild; it starts with the next round."
-    if state is None:
+    if state is None and series["present"]:
+        yield "It was read just now; its first revision begins with the next round."
+    elif state is None:
         yield "Nothing of it is under way: none of its instances lies in the source."
     elif held:
         yield f"Its revision {n} is held."

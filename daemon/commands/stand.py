@@ -148,7 +148,8 @@ def _item(name: str, what: str, row: Row) -> Text:
     if row["link"]:
         text.append(f"  {row['link']}")
     if row.get("name"):
-        text.append(f"  {row['name']}")
+        # A name may hold anything, orders to the terminal included.
+        text.append("  " + "".join(c if c.isprintable() else "?" for c in row["name"]))
     if row["held_code"] and row["remedy"]:
         text.append(f"\n    {row['remedy']}")
     return text

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 SOCKET_MODE = 0o660
 BODY_AT_MOST_BYTES = 1 << 20
 STOP_WITHIN_S = 3.0
+NAMED_ROWS = 50
 
 
 class ControlServer:
@@ -239,18 +240,20 @@ class Answers:
         }
 
     def files(self, asked: dict[str, str]) -> Answer:
-        rows = views.files_page(self._ledger(), **_page(asked))
+        page = _page(asked)
+        rows = views.files_page(self._ledger(), **page)
         if asked.get("names"):
             for row in rows:
                 row["name"] = self._name(row["file_id"])
-        return {"files": rows, "more": len(rows) == views.PAGE_ROWS}
+        return {"files": rows, "more": len(rows) == page["limit"]}
 
     def series(self, asked: dict[str, str]) -> Answer:
-        rows = views.series_page(self._ledger(), **_page(asked))
+        page = _page(asked)
+        rows = views.series_page(self._ledger(), **page)
         if asked.get("names"):
             for row in rows:
                 row["name"] = self._name(row["delivery_folder_id"])
-        return {"series": rows, "more": len(rows) == views.PAGE_ROWS}
+        return {"series": rows, "more": len(rows) == page["limit"]}
 
     def _name(self, file_id: str) -> str:
         if not file_id:
@@ -343,4 +346,10 @@ def _page(asked: dict[str, str]) -> dict[str, Any]:
     if state and state not in views.STATES:
         raise UnknownTarget(f"{state} is no state", f"Known are {', '.join(views.STATES)}")
     after = asked.get("after", "0")
-    return {"state": state, "held": bool(asked.get("held")), "after": int(after) if after.isdigit() else 0}
+    return {
+        "state": state,
+        "held": bool(asked.get("held")),
+        "after": int(after) if after.isdigit() else 0,
+        # A name costs a request: a page of them must come before the command loses its patience.
+        "limit": NAMED_ROWS if asked.get("names") else views.PAGE_ROWS,
+    }

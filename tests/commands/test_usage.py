@@ -128,7 +128,22 @@ def test_a_fault_of_our_own_is_1_and_names_the_log(house: House, monkeypatch: py
 
     assert done.code == 1
     assert "fault of sdd-dicom itself (TypeError)" in done.err
+    assert f"log is {house.home / 'logs'}" in done.err
+    assert "test_usage" in done.err
     assert "Secret" not in done.err
+
+
+def test_a_fault_of_the_daemon_reaches_its_log(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> object:
+        raise TypeError("Secret^Person")
+
+    monkeypatch.setattr("daemon.service.run_once", broken)
+    done = house.do("run", "--once")
+    written = (house.home / "logs" / "sdd-dicom.jsonl").read_text()
+
+    assert done.code == 1
+    assert "BUG" in written
+    assert "Secret" not in written
 
 
 def test_the_program_starts_fast() -> None:

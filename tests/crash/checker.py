@@ -10,7 +10,7 @@ import hashlib
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from typing import Any
 FOLDER = "application/vnd.google-apps.folder"
 SHORTCUT = "application/vnd.google-apps.shortcut"
 MANIFEST = "manifest.json"
+MOST_CHARACTERS = 500
+"""Of one difference: a whole manifest would hide the rest."""
 Effect = Mapping[str, Any]
 
 
@@ -135,7 +137,9 @@ class Checker:
         contents: directories with bytes that were on the Drive at some time.
     """
 
-    def __init__(self, home: Path, history: list[Effect], since_seq: int, contents: list[Path]) -> None:
+    def __init__(
+        self, home: Path, history: Sequence[Effect], since_seq: int, contents: Sequence[Path]
+    ) -> None:
         self._home = home
         self._history = history
         self._since_seq = since_seq
@@ -257,7 +261,7 @@ class Checker:
 
     def _nothing_twice(self) -> None:
         live = self._tree.live()
-        for what, keys in {
+        things: dict[str, list[Any]] = {
             "result": [(i.series, i.name) for i in live if i.kind == "result"],
             "delivery folder": [i.series for i in live if i.kind == "delivery"],
             "output folder for": [
@@ -266,7 +270,8 @@ class Checker:
             "staging folder": ["" for i in live if i.kind == "staging"],
             "held.tsv": ["" for i in live if i.kind == "held"],
             "in the root:": [i.name for i in live if i.parent not in self._tree.items],
-        }.items():
+        }
+        for what, keys in things.items():
             for key, count in Counter(keys).items():
                 if count > 1:
                     self._wrong(f"{count} times {what} {key}")
@@ -291,10 +296,11 @@ class Checker:
                 self._wrong(f"{path} holds bytes that are on no disk")
                 continue
             self._picture.deliveries[path] = {name: _content(found) for name, found in held.items() if found}
-            manifest = json.loads(held[MANIFEST].read_bytes()) if held.get(MANIFEST) else None
-            if manifest is None:
+            manifest_path = held.get(MANIFEST)
+            if manifest_path is None:
                 self._wrong(f"{path} has no manifest")
                 continue
+            manifest = json.loads(manifest_path.read_bytes())
             for name in self._missing(folder, manifest):
                 self._wrong(f"{path}: {name} is not what the manifest says")
             named = {MANIFEST} | {result["name"] for result in manifest["results"]}
@@ -444,7 +450,7 @@ def differences(expected: Picture, found: Picture) -> list[str]:
     for what in ("deliveries", "wholes", "held_tsv", "files", "revisions"):
         wanted, have = getattr(expected, what), getattr(found, what)
         if wanted != have:
-            problems.append(f"{what} differ from the clean run: {_short(wanted, have)}")
+            problems.append(f"{what} differ from the clean run: {_short(wanted, have)}"[:MOST_CHARACTERS])
     for effect in expected.effects.keys() | found.effects.keys():
         wanted, have = expected.effects[effect], found.effects[effect]
         if wanted != have:

@@ -147,7 +147,7 @@ def run_daemon(
             change(home / "state")
         points.install()
         if feed_only:
-            Intake.crawl = lambda _: None  # type: ignore[method-assign]
+            Intake.crawl = _no_crawl  # type: ignore[assignment, method-assign]
         try:
             return run_once(load(home / "config.toml", {}))
         except Stop as exc:
@@ -159,6 +159,10 @@ def run_daemon(
     _, status = os.waitpid(fork(work, home / "daemon.log", RUN_AT_MOST_S), 0)
     passed = json.loads(journal.read_text()) if journal.exists() else []
     return Ended(os.waitstatus_to_exitcode(status), passed)
+
+
+def _no_crawl(*_: Any) -> None:
+    """Stands for `Intake.crawl`; a first crawl, and one after a refused token, is owed without it."""
 
 
 def _configure(home: Path, endpoint: str) -> None:

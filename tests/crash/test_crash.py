@@ -12,12 +12,13 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from daemon.drive import client
+from daemon.drive import answers, client
 from daemon.drive.auth import LocalToken
 from daemon.drive.client import Drive
 from daemon.drive.pacer import Pacer
@@ -181,7 +182,7 @@ def upload_with_a_lost_answer(server: DriveServer, path: Path) -> int:
 
 
 @pytest.fixture
-def server(tmp_path: Path):
+def server(tmp_path: Path) -> Iterator[DriveServer]:
     with DriveServer(tmp_path / "drive") as running:
         yield running
 
@@ -194,10 +195,8 @@ def test_an_upload_whose_answer_was_lost_makes_one_file(server: DriveServer, tmp
 def test_control_without_a_reserved_id_a_lost_answer_makes_two_files(
     server: DriveServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_id = client.metadata
-
     def without_id(*args: Any) -> dict[str, Any]:
-        body = with_id(*args)
+        body = answers.metadata(*args)
         del body["id"]
         return body
 

@@ -29,7 +29,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from daemon.dicom import elements
+from daemon.dicom import elements, values
 from daemon.dicom.header import NotAnInput, is_image, read_instance
 from daemon.errors import Refused
 from daemon.phantom import Phantom, slice_of
@@ -359,6 +359,11 @@ def test_malformed_numbers_are_none(ct: Dataset, tmp_path: Path) -> None:
     assert found.series_number is None
     assert found.instance_number is None
     assert found.image_position is None
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e300", "", "5,0", "five"])
+def test_numbers_that_are_no_length_are_none(text: str) -> None:
+    assert values.number(text) is None
 
 
 def test_directions_without_length_are_none(ct: Dataset, tmp_path: Path) -> None:
