@@ -400,9 +400,9 @@ def _json(answer: Any) -> None:
 
 def _console() -> Any:
     """Return a console that never breaks or cuts an id: lines are as long as they are."""
-    from rich.console import Console
+    from daemon.commands.stand import Lines
 
-    return Console(soft_wrap=True, highlight=False)
+    return Lines(soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

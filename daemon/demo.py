@@ -77,13 +77,15 @@ def show(keep: Path | None, console: Console) -> int:
         DemoFailed: the pipeline did not do what it promises; everything stays for a look.
     """
     home = _home(keep)
-    done = False
     try:
         _play(home, console)
-        done = True
-    finally:
-        if not done:
-            console.print(f"Everything of it lies in {home}; its log: {home / 'logs'}", markup=False)
+    except (KeyboardInterrupt, SystemExit):
+        if keep is None:
+            shutil.rmtree(home, ignore_errors=True)
+        raise
+    except BaseException:
+        console.print(f"Everything of it lies in {home}; its log: {home / 'logs'}", markup=False)
+        raise
     _say_where(home, keep is not None, console)
     return 0
 

@@ -16,6 +16,9 @@ from daemon.tree import Tree
 
 GOOGLE_DOC = "GOOGLE_DOC"
 
+NO_PARENT = "-"
+"""Stands for the parent of a folder whose parent this account cannot see (shared with it)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Present:
@@ -84,8 +87,8 @@ class Reader:
         yield Left(file_id, Whereabouts.GONE)
         if self._ledger.crawls.shortcut(file_id) is not None:
             yield ShortcutGone(file_id)
-        if self._tree.knows(file_id) or self._ledger.crawls.knows_folder(file_id):
-            self._tree.forget(file_id)
+        self._tree.forget(file_id)
+        if self._ledger.crawls.listed_under(file_id):
             yield Recheck(file_id)
 
     def file(self, file: File) -> Iterator[Finding]:
@@ -106,13 +109,15 @@ class Reader:
                 yield Left(file.file_id, climb.whereabouts, file.version)
 
     def _folder(self, file: File) -> Iterator[Finding]:
-        before = self._tree.remember(file)
-        parent_id = file.parents[0] if file.parents else ""
-        if before is not None and (before.parent_id, before.trashed) == (parent_id, file.explicitly_trashed):
-            return  # renamed, or merely viewed
+        self._tree.remember(file)
+        listed_under = self._ledger.crawls.listed_under(file.file_id)
         if self._tree.climb(file.file_id).whereabouts is Whereabouts.PRESENT:
+            if listed_under == (file.parents[0] if file.parents else NO_PARENT):
+                return  # renamed, or merely viewed
             yield Crawl(file.file_id)
-        yield Recheck(file.file_id)
+            yield Recheck(file.file_id)
+        elif listed_under:
+            yield Recheck(file.file_id)
 
     def _shortcut(self, file: File) -> Iterator[Finding]:
         climb = Whereabouts.TRASHED

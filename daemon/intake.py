@@ -202,7 +202,7 @@ class Intake:
         """List one folder, page by page; each page is committed before the next is asked for."""
         crawls = self._ledger.crawls
         climb = self._tree.climb(listing.folder_id)
-        page_token = ""
+        page_token = parent_id = ""
         order = 0
         while climb.whereabouts is Whereabouts.PRESENT:
             if not self._keep_going():
@@ -240,12 +240,13 @@ class Intake:
                     order += 1
             page_token = page.next_page_token
             if not page_token:
+                parent_id = self._tree.parent(listing.folder_id) or findings.NO_PARENT
                 break
         with self._ledger.write():
-            if climb.whereabouts is Whereabouts.PRESENT:
+            if parent_id:
                 crawls.ask(self._ledger.files.not_listed(listing.folder_id, listing.listing_id))
                 crawls.ask(crawls.shortcuts_not_listed(listing.folder_id, listing.listing_id))
-            crawls.listed(listing, self._forget_unlisted)
+            crawls.listed(listing, parent_id, self._forget_unlisted)
 
     def _shortcut_target(self, shortcut: Shortcut, found: list[Finding]) -> list[str]:
         """Look at what a shortcut stands for: a folder to list, or a file that counts as lying here."""

@@ -155,6 +155,11 @@ class Spool:
         with self._lock:
             return self._inputs_bytes + sum(self._results_bytes.values()) + self._pending_bytes
 
+    @property
+    def full(self) -> bool:
+        """Whether the spool's own limit is reached."""
+        return self.used_bytes >= self._max_bytes
+
     def room_for(self, size_bytes: int, *, kept_free_bytes: int = 0, overdraw: bool = False) -> bool:
         """Whether `size_bytes` more fit while `kept_free_bytes` stay free for a conversion.
 

@@ -54,32 +54,17 @@ class Tree:
         self._crawls = crawls
         self._places = places
 
-    def remember(self, file: File) -> FolderHint | None:
-        """Keep what Drive said of a folder; return what was known before, None when nothing was.
+    def remember(self, file: File) -> None:
+        """Keep what Drive said of a folder, unless something fresher is known.
 
         Only the folder's own trash flag counts: a flag inherited from above follows from the climb, and would be
         stale when the upper folder is restored.
         """
-        before = self._hints.folder(file.file_id)
-        if before is not None and before.version > file.version:
-            return before
-        self._hints.remember_folder(
-            FolderHint(
-                folder_id=file.file_id,
-                name=file.name,
-                parent_id=file.parents[0] if file.parents else "",
-                trashed=file.explicitly_trashed,
-                version=file.version,
-            )
-        )
-        return before
+        self._hints.remember_folder(_hint_of(file))
 
     def forget(self, folder_id: str) -> None:
         """Drop what is known of a folder: the next climb asks Drive."""
         self._hints.forget_folder(folder_id)
-
-    def knows(self, folder_id: str) -> bool:
-        return self._hints.folder(folder_id) is not None
 
     def _hint(self, folder_id: str) -> FolderHint | None:
         found = self._hints.folder(folder_id)
@@ -90,13 +75,7 @@ class Tree:
         except NotThere:
             return None
         self.remember(file)
-        return FolderHint(
-            folder_id=file.file_id,
-            name=file.name,
-            parent_id=file.parents[0] if file.parents else "",
-            trashed=file.explicitly_trashed,
-            version=file.version,
-        )
+        return _hint_of(file)
 
     def climb(self, folder_id: str) -> Climb:
         """Return the way from a folder up to the source, or where the folder is instead.
@@ -146,7 +125,22 @@ class Tree:
         """Return the folder's logical ancestors, itself first, the source last; empty when it is not in the source."""
         return self.climb(folder_id).path
 
+    def parent(self, folder_id: str) -> str:
+        """Return the id of a folder's real parent; empty when it has none, or is gone."""
+        hint = self._hint(folder_id)
+        return hint.parent_id if hint is not None else ""
+
     def name(self, folder_id: str) -> str:
         """Return a folder's name as Drive has it; empty when it is gone."""
         hint = self._hint(folder_id)
         return hint.name if hint is not None else ""
+
+
+def _hint_of(file: File) -> FolderHint:
+    return FolderHint(
+        folder_id=file.file_id,
+        name=file.name,
+        parent_id=file.parents[0] if file.parents else "",
+        trashed=file.explicitly_trashed,
+        version=file.version,
+    )

@@ -134,7 +134,7 @@ class Workers:
 
     def _fill_series(self, lane: Lane, now: float) -> int:
         free = self._free(lane, now)
-        if free <= 0:
+        if free <= 0 or (lane is Lane.CONVERT and self._must_upload_first(now)):
             return 0
         started = 0
         for row in self._context.ledger.series.due(now, states_of(lane), len(self._running) + free):
@@ -145,6 +145,12 @@ class Workers:
             if started == free:
                 break
         return started
+
+    def _must_upload_first(self, now: float) -> bool:
+        """Whether results that wait for their upload fill the spool: more of them would only fill the disk."""
+        if not self._context.spool.full:
+            return False
+        return bool(self._context.ledger.series.due(now, states_of(Lane.DELIVER), 1))
 
     def _start(self, lane: Lane, key: Hashable, work: Callable[[], None]) -> None:
         started_s = time.monotonic()

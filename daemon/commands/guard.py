@@ -64,8 +64,7 @@ def _outcome(command: Callable[P, int], *args: P.args, **kwargs: P.kwargs) -> in
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our lines has gone (`| head`); Python must not complain about it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        nobody_listens()
         return OK
     except Exception as exc:  # noqa: BLE001 - the last place that can say anything
         return _other(exc)
@@ -96,6 +95,11 @@ def told(trouble: Trouble) -> int:
     if trouble.code in _BY_CODE:
         return _BY_CODE[trouble.code]
     return TRY_AGAIN if isinstance(trouble, Transient) else exit_code_of(trouble)
+
+
+def nobody_listens() -> None:
+    """Whoever read our lines has gone (`| head`): Python must not complain about it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def tell(text: str) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from rich.console import Console
 from rich.text import Text
 
+from daemon.commands.guard import OK, nobody_listens
 from daemon.commands.words import counted, duration, number, size, when
 
 Row = Mapping[str, Any]
@@ -17,6 +19,14 @@ _LEVELS = {
     "warning": ("WARNING", "yellow"),
     "problem": ("PROBLEM", "bold red"),
 }
+
+
+class Lines(Console):
+    """A console for which a reader that has gone is no failure."""
+
+    def on_broken_pipe(self) -> None:
+        nobody_listens()
+        raise SystemExit(OK)
 
 
 def status(answer: Row) -> Iterator[Text]:

@@ -129,7 +129,7 @@ def _by_id(file_id: str, ledger: Ledger) -> Target | None:
     )
     if found:
         return Target(series_ids=tuple(row[0] for row in found))
-    if ledger.crawls.knows_folder(file_id):
+    if ledger.crawls.listed_under(file_id):
         return Target(folder_id=file_id)
     return None
 

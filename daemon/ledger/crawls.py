@@ -81,14 +81,21 @@ class Crawls:
     def owed_listings(self) -> int:
         return int(self._db.value("SELECT count(*) FROM listing WHERE done = 0"))
 
-    def listed(self, listing: Listing, on_end: Callable[[frozenset[str]], None]) -> None:
+    def listed(self, listing: Listing, parent_id: str, on_end: Callable[[frozenset[str]], None]) -> None:
         """The folder was read to its end. A crawl without owed listings is forgotten.
 
         Args:
+            parent_id: the folder's parent; empty when the folder is not in the source after all.
             on_end: called with the folders of the crawl when this was its last one, in the same transaction.
         """
         with self._db.write():
             self._db.execute("UPDATE listing SET done = 1 WHERE listing_id = ?", (listing.listing_id,))
+            if parent_id:
+                self._db.execute(
+                    "INSERT INTO folder (folder_id, listed, parent_id) VALUES (?, 1, ?)"
+                    " ON CONFLICT (folder_id) DO UPDATE SET listed = 1, parent_id = excluded.parent_id",
+                    (listing.folder_id, parent_id),
+                )
             if self._db.value("SELECT 1 FROM listing WHERE crawl_id = ? AND done = 0", (listing.crawl_id,)):
                 return
             rows = self._db.rows("SELECT folder_id FROM listing WHERE crawl_id = ?", (listing.crawl_id,))
@@ -110,8 +117,10 @@ class Crawls:
             self._db.execute("DELETE FROM question WHERE file_id = ?", (file_id,))
 
     def owe_recheck(self, folder_id: str) -> None:
+        """Owe a look at what lies under a folder that moved, went or came back; it counts as not listed until then."""
         with self._db.write():
             self._db.execute("INSERT OR IGNORE INTO recheck VALUES (?)", (folder_id,))
+            self._db.execute("UPDATE folder SET listed = 0 WHERE folder_id = ?", (folder_id,))
 
     def rechecks(self) -> list[str]:
         return [row[0] for row in self._db.rows("SELECT folder_id FROM recheck")]
@@ -121,9 +130,15 @@ class Crawls:
             for folder_id in folder_ids:
                 self._db.execute("DELETE FROM recheck WHERE folder_id = ?", (folder_id,))
 
-    def knows_folder(self, folder_id: str) -> bool:
-        """Whether a file of the source was ever seen in or under the folder."""
-        return self._db.value("SELECT 1 FROM folder WHERE folder_id = ?", (folder_id,)) is not None
+    def listed_under(self, folder_id: str) -> str:
+        """Return the parent under which the folder was listed; empty when it is not known as part of the source.
+
+        The ledger answers this, not the hints: a hint may be ahead of the rows that a crash kept from being written.
+        """
+        found = self._db.value(
+            "SELECT parent_id FROM folder WHERE folder_id = ? AND listed = 1", (folder_id,)
+        )
+        return "" if found is None else str(found)
 
     def owes(self) -> bool:
         """Whether a listing, a question or a recheck is open: the source is not fully known."""

@@ -15,7 +15,9 @@ CREATE TABLE meta (                       -- one row a fact about the whole
 
 CREATE TABLE folder (                     -- folders of the source in the order they were first seen
     rank      INTEGER PRIMARY KEY AUTOINCREMENT,
-    folder_id TEXT NOT NULL UNIQUE
+    folder_id TEXT NOT NULL UNIQUE,
+    listed    INTEGER NOT NULL DEFAULT 0, -- 1: listed to its end since it came to where it is
+    parent_id TEXT NOT NULL DEFAULT ''    -- its parent when it was listed
 ) STRICT;
 
 CREATE TABLE file (                       -- one row for each (file, head revision)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.commands.conftest import CT, NAMES, House
+from tests.commands.conftest import CT, NAMES, ROOT, House
 
 
 def test_status_list_and_why_read_the_ledger(stopped: House) -> None:
@@ -63,6 +65,18 @@ def test_writing_waits_for_nobody_who_holds_the_lock(stopped: House) -> None:
 
     assert retried.code == 75
     assert "is starting" in status.out
+
+
+@pytest.mark.parametrize("command", [["list"], ["list", "--json"], ["why", CT.series_uid]], ids=" ".join)
+def test_a_reader_that_has_gone_is_no_fault(stopped: House, command: list[str]) -> None:
+    """`sdd-dicom list | head` ends with 0 and without complaint."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    arguments = [sys.executable, "-m", "daemon.cli", *command, "--config", str(stopped.home / "config.toml")]
+    done = subprocess.run(arguments, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    os.close(writing)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_nothing_has_run_here_yet(house: House) -> None:
