@@ -82,7 +82,7 @@ def fetch_inputs(context: Context, revision: RevisionRow) -> None:
     Raises:
         Refused: `INPUTS_GONE`: one cannot be read any more; nothing is replaced, and a delivery stays.
     """
-    for entry in context.ledger.series.inputs(*revision.key):
+    for entry in context.ledger.revisions.inputs(*revision.key):
         row = context.ledger.files.get(entry.file_id, entry.head_revision_id)
         assert row is not None  # a row is never deleted
         if context.spool.has_input(row.file_id, row.head_revision_id, row.size_bytes):

@@ -168,7 +168,7 @@ class Daemon:
         ledger.files.shorten_waits(now, LONGEST_PARK_S)
         if woken := ledger.files.wake_ignored():
             logger.info("{} ignored files are looked at again under newer rules", woken)
-        swept = self.context.spool.sweep(ledger.series.spool_keys(), ledger.series.attempts_in_spool())
+        swept = self.context.spool.sweep(ledger.series.spool_keys(), ledger.revisions.attempts_in_spool())
         if swept:
             logger.info("Swept {} left-over spool entries", swept)
 
@@ -193,12 +193,12 @@ class Daemon:
     def dispatch(self) -> int:
         """Open and settle revisions, start due steps; return how many of these there were."""
         with self._dispatch_lock:
-            context, table = self.context, self.context.ledger.series
+            context, ledger = self.context, self.context.ledger
             now = context.clock.now()
             self._count_download_time()
             for series_id in self.settling.reconcile(now):
-                context.spool.drop_inputs(table.spool_keys_of(series_id))
-                for key in table.finished_attempts(series_id):
+                context.spool.drop_inputs(ledger.series.spool_keys_of(series_id))
+                for key in ledger.revisions.finished_attempts(series_id):
                     context.spool.drop_results(*key)
             settled = self.settling.settle(
                 Now(
@@ -228,7 +228,7 @@ class Daemon:
         context = self.context
         if not self.workers.space_blocked or self.workers.running():
             return 0
-        if context.ledger.series.due(now, [SeriesState.SETTLED], 1):
+        if context.ledger.revisions.due(now, [SeriesState.SETTLED], 1):
             return 0
         if self.settling.close_longest_silent(now):
             return 1
@@ -237,9 +237,9 @@ class Daemon:
         remedy = (
             "Raise work.spool_max_gb or lower work.disk_reserve_gb on a larger disk, then `sdd-dicom retry`"
         )
-        gathering = context.ledger.series.gathering()
+        gathering = context.ledger.revisions.gathering()
         for revision in gathering:
-            context.ledger.series.hold(revision, SPOOL_TOO_SMALL, remedy, now)
+            context.ledger.revisions.hold(revision, SPOOL_TOO_SMALL, remedy, now)
         if not gathering:
             for row in context.ledger.files.due(now, 1):
                 context.ledger.files.hold(row, SPOOL_TOO_SMALL, remedy, now)
@@ -279,12 +279,12 @@ class Daemon:
 
     def held_count(self) -> int:
         ledger = self.context.ledger
-        return len(ledger.files.held()) + len(ledger.series.held())
+        return len(ledger.files.held()) + len(ledger.revisions.held())
 
     def next_wait_s(self) -> float | None:
         """Return how long until the next item is due (0: now); None when nothing waits."""
         ledger, now = self.context.ledger, self.context.clock.now()
-        times = [ledger.files.next_due_epoch_s(), ledger.series.next_due_epoch_s()]
+        times = [ledger.files.next_due_epoch_s(), ledger.revisions.next_due_epoch_s()]
         known = [time_s for time_s in times if time_s is not None]
         probes = [entry.next_probe_epoch_s for entry in self.context.scopes.closed()]
         if not known and not ledger.crawls.owes() and not ledger.series.settleable():
@@ -295,7 +295,7 @@ class Daemon:
         """Return the state in one line, for `systemctl status`."""
         ledger = self.context.ledger
         files, _ = ledger.files.unread()
-        parts = [f"{files} files to read", f"{ledger.series.open_count()} series under way"]
+        parts = [f"{files} files to read", f"{ledger.revisions.open_count()} series under way"]
         if held := self.held_count():
             parts.append(f"{held} held")
         parts += [f"{entry.scope} paused: {entry.code}" for entry in self.context.scopes.closed()]

@@ -54,7 +54,7 @@ def convert(context: Context, revision: RevisionRow) -> Converted | Ignored:
 def _members(context: Context, revision: RevisionRow) -> list[Member]:
     """Read the headers of the input set, after a last look at the bytes: the spool may have been altered."""
     members = []
-    for entry in context.ledger.series.inputs(*revision.key):
+    for entry in context.ledger.revisions.inputs(*revision.key):
         row = context.ledger.files.get(entry.file_id, entry.head_revision_id)
         assert row is not None  # a row is never deleted
         path = context.spool.input_path(entry.file_id, entry.head_revision_id)

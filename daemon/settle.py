@@ -82,14 +82,14 @@ class Settling:
             with self._ledger.write():
                 self._ledger.series.clean(series_id)
                 self._reconcile(series_id, now)
-                newest = self._ledger.series.newest(series_id)
+                newest = self._ledger.revisions.newest(series_id)
             if newest is not None and newest.closed:
                 idle.append(series_id)
         return idle
 
     def _reconcile(self, series_id: int, now: float) -> None:
-        table = self._ledger.series
-        series = table.get(series_id)
+        table = self._ledger.revisions
+        series = self._ledger.series.get(series_id)
         newest = table.newest(series_id)
         if newest is not None and newest.state is SeriesState.GATHERING and not newest.held_code:
             return
@@ -114,7 +114,7 @@ class Settling:
     def _key_before(self, newest: RevisionRow, delivered_n: int) -> str:
         if newest.state is SeriesState.IGNORED:
             return newest.content_key
-        delivered = self._ledger.series.revision(newest.series_id, delivered_n) if delivered_n else None
+        delivered = self._ledger.revisions.get(newest.series_id, delivered_n) if delivered_n else None
         return "" if delivered is None else delivered.content_key
 
     def _reconcile_held(
@@ -123,19 +123,19 @@ class Settling:
         """Any change of a held revision's set, less included, closes it: so a sender can mend an exam."""
         if newest.held_code == SPOOL_TOO_SMALL:
             return  # more of it does not help; `retry` does, when the spool is larger
-        table = self._ledger.series
+        table = self._ledger.revisions
         frozen = {entry.key for entry in table.inputs(*newest.key)}
         if frozen == {member.key for member in found}:
             return
         table.supersede(newest, now)
-        delivered = table.revision(newest.series_id, delivered_n) if delivered_n else None
+        delivered = table.get(newest.series_id, delivered_n) if delivered_n else None
         key = content_key(member.md5_checksum for member in found)
         if found and (delivered is None or delivered.content_key != key):
             table.begin(newest.series_id, now)
 
     def _next_set(self, series_id: int, delivered_n: int, *, deliberate: bool = False) -> list[MemberRow]:
         delivered = (
-            [entry.key for entry in self._ledger.series.inputs(series_id, delivered_n)]
+            [entry.key for entry in self._ledger.revisions.inputs(series_id, delivered_n)]
             if delivered_n and not deliberate
             else []
         )
@@ -146,7 +146,7 @@ class Settling:
     def settle(self, now: Now) -> int:
         """Settle what is complete; return how many revisions that were."""
         settled = 0
-        for revision in self._ledger.series.gathering():
+        for revision in self._ledger.revisions.gathering():
             settled += self._settle_if_complete(revision, now)
         return settled
 
@@ -182,12 +182,12 @@ class Settling:
         key = content_key(member.md5_checksum for member in found)
         with self._ledger.write():
             n = series.delivered_n
-            delivered = self._ledger.series.revision(series.series_id, n) if n else None
+            delivered = self._ledger.revisions.get(series.series_id, n) if n else None
             if delivered is not None and delivered.content_key == key and not revision.deliberate:
                 # What made the difference is gone again: same key, same result.
-                self._ledger.series.supersede(revision, now)
+                self._ledger.revisions.supersede(revision, now)
                 return False
-            self._ledger.series.settle(revision, found, key, how, now)
+            self._ledger.revisions.settle(revision, found, key, how, now)
         with about(series_id=series.series_instance_uid, revision=revision.n):
             logger.info("Settled ({}) with {} instances", how, len(found))
         return True
@@ -200,7 +200,7 @@ class Settling:
         """
         gathering = [
             (revision, found, series)
-            for revision in self._ledger.series.gathering()
+            for revision in self._ledger.revisions.gathering()
             for series in [self._ledger.series.get(revision.series_id)]
             if (
                 found := self._next_set(

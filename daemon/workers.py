@@ -137,7 +137,7 @@ class Workers:
         if free <= 0 or (lane is Lane.CONVERT and self._must_upload_first(now)):
             return 0
         started = 0
-        for row in self._context.ledger.series.due(now, states_of(lane), len(self._running) + free):
+        for row in self._context.ledger.revisions.due(now, states_of(lane), len(self._running) + free):
             if row.key in self._running:
                 continue
             self._start(lane, row.key, partial(self._revision, row))
@@ -150,7 +150,7 @@ class Workers:
         """Whether results that wait for their upload fill the spool: more of them would only fill the disk."""
         if not self._context.spool.full:
             return False
-        return bool(self._context.ledger.series.due(now, states_of(Lane.DELIVER), 1))
+        return bool(self._context.ledger.revisions.due(now, states_of(Lane.DELIVER), 1))
 
     def _start(self, lane: Lane, key: Hashable, work: Callable[[], None]) -> None:
         started_s = time.monotonic()
@@ -240,8 +240,7 @@ class Workers:
                 self._context.spool.drop_inputs([row.key])
 
     def _revision(self, row: RevisionRow) -> None:
-        table = self._context.ledger.series
-        series = table.get(row.series_id)
+        series = self._context.ledger.series.get(row.series_id)
         with about(series_id=series.series_instance_uid, revision=row.n):
             try:
                 outcome = STEPS[row.state].function(self._context, row)
@@ -249,7 +248,7 @@ class Workers:
                 self._revision_failed(row, exc)
                 return
             self._opened(STEPS[row.state].lane)
-            table.apply(row, outcome, self._context.clock.now())
+            self._context.ledger.revisions.apply(row, outcome, self._context.clock.now())
             logger.info("{}", outcome.event)
 
     # ── what a failure means ─────────────────────────────────────────────────────────────────────────────────
@@ -273,10 +272,10 @@ class Workers:
         if verdict is None:
             return
         if isinstance(verdict, float):
-            self._context.ledger.series.park(row, now + verdict, now, _code(exc))
+            self._context.ledger.revisions.park(row, now + verdict, now, _code(exc))
         else:
             code, remedy = verdict
-            self._context.ledger.series.hold(row, code, remedy, now)
+            self._context.ledger.revisions.hold(row, code, remedy, now)
 
     def _judge(self, exc: Exception, tries: int) -> float | tuple[str, str] | None:
         """Return how long the item waits, or (code, remedy) to hold it; None: its scope closes, the item is as it was."""

@@ -63,25 +63,25 @@ class Bench:
         return self.settling.settle(Now(at, at if feed_at is None else feed_at, known, clock_s))
 
     def newest(self) -> tuple[int, SeriesState]:
-        revision = self.ledger.series.newest(1)
+        revision = self.ledger.revisions.newest(1)
         assert revision is not None
         return revision.n, revision.state
 
     def inputs(self) -> set[str]:
         n, _ = self.newest()
-        return {entry.file_id for entry in self.ledger.series.inputs(1, n)}
+        return {entry.file_id for entry in self.ledger.revisions.inputs(1, n)}
 
     def deliver(self) -> None:
         """Take the newest, settled revision to DELIVERED."""
         for outcome in (Converted("", "name", (), (), {}), Reserved(MANIFEST), Delivered()):
-            revision = self.ledger.series.newest(1)
+            revision = self.ledger.revisions.newest(1)
             assert revision is not None
-            self.ledger.series.apply(revision, outcome, T0)
+            self.ledger.revisions.apply(revision, outcome, T0)
 
     def hold(self, code: str = "IDENTITY_CONFLICT") -> None:
-        revision = self.ledger.series.newest(1)
+        revision = self.ledger.revisions.newest(1)
         assert revision is not None
-        self.ledger.series.hold(revision, code, "remedy", T0)
+        self.ledger.revisions.hold(revision, code, "remedy", T0)
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_new_content_of_a_file_replaces_the_old(bench: Bench) -> None:
     bench.round(LONG_AFTER)
 
     n, _ = bench.newest()
-    assert {(entry.file_id, entry.head_revision_id) for entry in bench.ledger.series.inputs(1, n)} == {
+    assert {(entry.file_id, entry.head_revision_id) for entry in bench.ledger.revisions.inputs(1, n)} == {
         ("a", "r2"),
         ("b", "r1"),
     }
@@ -274,7 +274,7 @@ def test_any_change_of_a_held_set_starts_the_next_revision(bench: Bench, change:
     bench.round(LONG_AFTER)
 
     assert bench.newest() == (2, SeriesState.SETTLED)
-    first = bench.ledger.series.revision(1, 1)
+    first = bench.ledger.revisions.get(1, 1)
     assert first is not None
     assert first.state is SeriesState.SUPERSEDED
 
@@ -291,7 +291,7 @@ def test_a_held_set_that_goes_back_to_the_delivered_one_ends_the_hold(bench: Ben
     bench.round(LONG_AFTER)
 
     assert bench.newest() == (2, SeriesState.SUPERSEDED)
-    assert bench.ledger.series.held() == []
+    assert bench.ledger.revisions.held() == []
 
 
 def test_what_made_the_difference_may_go_before_it_settles(bench: Bench) -> None:
@@ -313,9 +313,9 @@ def test_an_ignored_series_is_looked_at_again_when_it_changes(bench: Bench) -> N
 
     bench.add("a")
     bench.round(LONG_AFTER)
-    revision = bench.ledger.series.newest(1)
+    revision = bench.ledger.revisions.newest(1)
     assert revision is not None
-    bench.ledger.series.apply(revision, Ignored("NOT_IMAGE:SR"), T0)
+    bench.ledger.revisions.apply(revision, Ignored("NOT_IMAGE:SR"), T0)
     bench.round(LONG_AFTER)
     assert bench.newest() == (1, SeriesState.IGNORED)
 
@@ -333,7 +333,7 @@ def test_the_longest_silent_series_closes_for_want_of_space(bench: Bench) -> Non
     bench.round(T0)
 
     assert bench.settling.close_longest_silent(T0)
-    assert [row.series_id for row in bench.ledger.series.due(T0, [SeriesState.SETTLED], 9)] == [2]
+    assert [row.series_id for row in bench.ledger.revisions.due(T0, [SeriesState.SETTLED], 9)] == [2]
 
 
 def test_the_only_series_is_not_closed_for_want_of_space(bench: Bench) -> None:
@@ -351,6 +351,6 @@ def test_a_vanished_input_gives_way_to_the_same_bytes_elsewhere(bench: Bench) ->
     bench.add("copy-a")
 
     members = bench.ledger.series.members(1)
-    delivered = [entry.key for entry in bench.ledger.series.inputs(1, 1)]
+    delivered = [entry.key for entry in bench.ledger.revisions.inputs(1, 1)]
 
     assert {member.file_id for member in input_set(members, delivered)} == {"b", "copy-a"}

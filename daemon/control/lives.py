@@ -111,8 +111,8 @@ def life(ledger: Ledger, of: str) -> list[Answer]:
 def series_life(ledger: Ledger, series_id: int, rules: Rules, now: Now) -> Answer:
     """Return where a series stands, what it waits for, and what was delivered of it."""
     series = ledger.series.get(series_id)
-    newest = ledger.series.newest(series_id)
-    delivered = ledger.series.revision(series_id, series.delivered_n) if series.delivered_n else None
+    newest = ledger.revisions.newest(series_id)
+    delivered = ledger.revisions.get(series_id, series.delivered_n) if series.delivered_n else None
     facts = ledger.series.facts_of(series_id)
     return {
         "series_instance_uid": series.series_instance_uid,
@@ -129,7 +129,7 @@ def series_life(ledger: Ledger, series_id: int, rules: Rules, now: Now) -> Answe
         else None,
         "waits_for": waits_for(ledger, newest, rules, now) if newest is not None else [],
         "wanted": series.wanted,
-        "revisions": [_revision(ledger, row) for row in ledger.series.revisions(series_id)],
+        "revisions": [_revision(ledger, row) for row in ledger.revisions.all(series_id)],
         "delivery": None if delivered is None else _delivery(ledger, series.delivery_folder_id, delivered),
         "life": life(ledger, subject(series_id)),
     }
@@ -247,7 +247,7 @@ def waits_for(ledger: Ledger, revision: RevisionRow, rules: Rules, now: Now) -> 
 
 def _found(ledger: Ledger, revision: RevisionRow) -> Sequence[MemberRow]:
     n = 0 if revision.deliberate else ledger.series.get(revision.series_id).delivered_n
-    delivered: list[Any] = [entry.key for entry in ledger.series.inputs(revision.series_id, n)] if n else []
+    delivered: list[Any] = [entry.key for entry in ledger.revisions.inputs(revision.series_id, n)] if n else []
     return input_set(ledger.series.members(revision.series_id), delivered)
 
 

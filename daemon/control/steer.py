@@ -19,7 +19,7 @@ def retry(
     with ledger.write():
         if every or reason:
             files = ledger.files.retry(now, reason=reason)
-            series = ledger.series.retry(now, reason=reason)
+            series = ledger.revisions.retry(now, reason=reason)
         for target in targets:
             if target.stranger is not None:
                 raise UnknownTarget(
@@ -29,7 +29,7 @@ def retry(
             found = [target.file_id] if target.file_id else _files_in(ledger, target.folder_id)
             files += sum(ledger.files.retry(now, file_id=file_id) for file_id in found)
             series += sum(
-                ledger.series.retry(now, series_id=series_id)
+                ledger.revisions.retry(now, series_id=series_id)
                 for series_id in _series_of(ledger, target, found)
             )
     return {"files": files, "series": series}

@@ -42,8 +42,8 @@ def held_rows(ledger: Ledger) -> list[HeldRow]:
         HeldRow(row.held_since_epoch_s, row.held_code, row.file_id, row.held_remedy)
         for row in ledger.files.held()
     ]
-    for revision in ledger.series.held():
-        inputs = ledger.series.inputs(*revision.key) or ledger.series.members(revision.series_id)
+    for revision in ledger.revisions.held():
+        inputs = ledger.revisions.inputs(*revision.key) or ledger.series.members(revision.series_id)
         file_id = min((entry.file_id for entry in inputs), default="")
         rows.append(HeldRow(revision.held_since_epoch_s, revision.held_code, file_id, revision.held_remedy))
     return rows

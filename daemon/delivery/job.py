@@ -36,7 +36,7 @@ class Job:
     @classmethod
     def of(cls, context: Context, revision: RevisionRow) -> Job:
         """Return the job with its rows as they are now: `revision` may be older than its ids."""
-        now = context.ledger.series.revision(*revision.key) or revision
+        now = context.ledger.revisions.get(*revision.key) or revision
         return cls(
             context=context,
             revision=now,

@@ -83,8 +83,10 @@ def _disown_missing(job: Job) -> None:
 
 
 def _home(job: Job) -> str:
-    context, table = job.context, job.context.ledger.series
-    lying_in = {member.key: member.parent_id for member in table.members(job.series.series_id)}
+    context, table = job.context, job.context.ledger.revisions
+    lying_in = {
+        member.key: member.parent_id for member in context.ledger.series.members(job.series.series_id)
+    }
     instances = Counter(
         lying_in[entry.key] for entry in table.inputs(*job.revision.key) if entry.key in lying_in
     )
@@ -97,7 +99,7 @@ def _home(job: Job) -> str:
 
 def manifest_of(job: Job) -> bytes:
     """Return the manifest of a revision whose results have their ids; the same rows give the same bytes."""
-    table, facts = job.context.ledger.series, job.revision.facts
+    table, facts = job.context.ledger.revisions, job.revision.facts
     inputs = table.inputs(*job.revision.key)
     verdict = facts.get("verdict", {})
     return manifest.build(
@@ -139,14 +141,14 @@ def _ref(entry: InputRow) -> InputRef:
 
 
 def _history(job: Job) -> Sequence[manifest.HistoryEntry]:
-    table = job.context.ledger.series
+    table = job.context.ledger.revisions
     return [
         manifest.HistoryEntry(
             revision=earlier.n,
             inputs=sum(1 for entry in table.inputs(*earlier.key) if not entry.dropped),
             made_at=earlier.made_at,
         )
-        for earlier in table.revisions(job.series.series_id)
+        for earlier in table.all(job.series.series_id)
         if earlier.n < job.revision.n and earlier.state is SeriesState.DELIVERED
     ]
 

@@ -1,18 +1,18 @@
-"""Values of DICOM elements as Python values; what is malformed becomes None or empty, never an exception."""
+"""What pydicom made of an element, as values of the model; what is malformed is None or empty, never an exception."""
 
 from __future__ import annotations
 
 import math
 import re
-import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from typing import Any
 
-from pydicom import charset
-
-from daemon.dicom import elements
-from daemon.dicom.elements import Element, Source
-from daemon.model import Instance
+from pydicom.charset import convert_encodings, default_encoding
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence as DicomSequence
+from pydicom.valuerep import PersonName
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 IMAGE_CLASSES = frozenset(
@@ -42,86 +42,77 @@ IMAGE_CLASSES = frozenset(
 )
 """Classes whose instances always have pixels: without them the file is cut short."""
 
+CHARACTER_SET = 0x00080005
 POSITION, ORIENTATION = 0x00200032, 0x00200037
 PLANE_POSITION, PLANE_ORIENTATION = 0x00209113, 0x00209116
-_BINARY = frozenset({0x00280002, 0x00280010, 0x00280011, 0x00280100, 0x00280101})
+MAX_BYTES = 64 * 1024
+"""A longer value counts as malformed: a sequence in its place would be parsed into objects without measure."""
 _UID = re.compile(r"[A-Za-z0-9.\-]{1,128}")
 
 Vector = tuple[float, float, float]
 Orientation = tuple[float, float, float, float, float, float]
 
 
-@dataclass(frozen=True, slots=True)
 class Header:
-    """The raw values that were asked for, by tag."""
+    """The elements that were asked for, by tag; each is converted when it is wanted."""
 
-    raw: Mapping[int, bytes]
-    little_endian: bool
+    def __init__(self, found: Mapping[int, RawDataElement]) -> None:
+        self._found = found
+        self._encodings: str | list[str] = default_encoding
+        if names := self.texts(CHARACTER_SET):
+            self._encodings = list(convert_encodings(list(names)))
 
     def text(self, tag: int) -> str:
         """Return a text, decoded by SpecificCharacterSet; of several values the first."""
         return next(iter(self.texts(tag)), "")
 
     def texts(self, tag: int) -> tuple[str, ...]:
-        data = self.raw.get(tag, b"")
-        if not data.strip(b" \0"):
-            return ()
-        decoded = data.decode("ascii") if data.isascii() and b"\x1b" not in data else self._decoded(data)
-        return tuple(part.strip(" \0") for part in decoded.split("\\"))
-
-    def _decoded(self, data: bytes) -> str:
-        names = [
-            part.strip(" \0") for part in self.raw.get(0x00080005, b"").decode("ascii", "replace").split("\\")
-        ]
-        codecs = [charset.python_encoding.get(name, "") for name in names]
-        if not any(codecs[:1]) and len(names) == 1:
-            return data.decode("latin-1" if names[0] else "ascii", "replace")
-        try:
-            return str(
-                charset.decode_bytes(data, [codec or "iso8859" for codec in codecs], {0x5C, 0x0A, 0x0D})
-            )
-        except (LookupError, ValueError):
-            return data.decode("latin-1")
+        found = tuple(
+            str(value).strip(" \0")
+            for value in self._values(tag)
+            if isinstance(value, str | PersonName | int | float)
+        )
+        return found if any(found) else ()
 
     def uid(self, tag: int) -> str:
-        return uid(text(self.raw.get(tag, b"")))
+        """Return a UID, or empty for what cannot be one. Anonymisers write letters; names (``A^B``) do not pass."""
+        candidate = self.text(tag)
+        return candidate if _UID.fullmatch(candidate) else ""
 
     def integer(self, tag: int) -> int | None:
-        """Return an IS, or a US of group 0028; None if it is none, or beyond 32 bits."""
-        data = self.raw.get(tag, b"")
-        if tag in _BINARY:
-            if len(data) not in (2, 4):
-                return None
-            order = "<" if self.little_endian else ">"
-            return int(struct.unpack(order + ("H" if len(data) == 2 else "L"), data)[0])
-        value = number(text(data).split("\\")[0])
+        """Return an integer; None if it is none, or beyond 32 bits."""
+        value = self.number(tag)
         return int(value) if value is not None and value == int(value) and abs(value) < 2**32 else None
 
     def number(self, tag: int) -> float | None:
         return next(iter(self.numbers(tag)), None)
 
     def numbers(self, tag: int) -> tuple[float | None, ...]:
-        """Return DS values."""
-        data = self.raw.get(tag, b"")
-        return tuple(number(part) for part in text(data).split("\\")) if data else ()
+        return tuple(number(value) for value in self._values(tag))
+
+    def _values(self, tag: int) -> tuple[Any, ...]:
+        raw = self._found.get(tag)
+        return _values(raw, self._encodings) if raw is not None else ()
 
 
-def text(data: bytes) -> str:
-    """Return an unpadded text of the default repertoire."""
-    return data.decode("ascii", "replace").strip(" \0\t\r\n")
-
-
-def uid(candidate: str) -> str:
-    """Return a UID, or empty for what cannot be one. Anonymisers write letters; names (``A^B``) do not pass."""
-    return candidate if _UID.fullmatch(candidate) else ""
-
-
-def number(candidate: str) -> float | None:
+def _values(raw: RawDataElement, encodings: str | list[str]) -> tuple[Any, ...]:
+    """Return the one or several values of an element; none if pydicom cannot make sense of it."""
+    if not raw.value or len(raw.value) > MAX_BYTES:
+        return ()
     try:
-        value = float(candidate.strip(" \0"))
-    except ValueError:
+        value = convert_raw_data_element(raw, encoding=encodings).value
+    except Exception:  # noqa: BLE001 - whatever pydicom meets in one value: the others still count
+        return ()
+    return tuple(value) if isinstance(value, MultiValue) else (value,)
+
+
+def number(value: object) -> float | None:
+    """Return what can be a length, an angle or a count; None for anything else."""
+    try:
+        found = float(value) if isinstance(value, str | int | float) else math.nan
+    except (ValueError, OverflowError):
         return None
-    return value if abs(value) < 1e12 else None  # neither NaN nor infinity is
+    return found if abs(found) < 1e12 else None  # neither NaN nor infinity is
 
 
 def two(numbers: Sequence[float | None]) -> tuple[float, float] | None:
@@ -142,99 +133,31 @@ def six(numbers: Sequence[float | None]) -> Orientation | None:
     return (whole[0], whole[1], whole[2], whole[3], whole[4], whole[5])
 
 
-def with_frames(
-    instance: Instance,
-    source: Source,
-    groups: Mapping[int, tuple[int, int]],
-    *,
-    implicit: bool,
-    little_endian: bool,
-) -> Instance:
-    """Add position and orientation of each frame from the functional groups.
+def plane(group: Dataset) -> tuple[Vector | None, Orientation | None]:
+    """Return where the functional groups of a frame (or those that all frames share) place it.
 
-    Args:
-        groups: tag of the shared (5200,9229) and per-frame (5200,9230) sequence → (first, last) offset.
-    Returns:
-        the instance unchanged unless all frames have both.
     Source: DICOM PS3.3 C.7.6.16.2.3 and C.7.6.16.2.4, Plane Position and Plane Orientation.
     """
-
-    def planes(tag: int) -> list[tuple[Vector | None, Orientation | None]]:
-        first, last = groups.get(tag, (0, 0))
-        found = []
-        for item in _items(source, first, last, implicit, little_endian):
-            raw: dict[int, bytes] = {}
-            for element, end in _elements(source, *item, implicit, little_endian):
-                if element.tag not in (PLANE_POSITION, PLANE_ORIENTATION):
-                    continue
-                for inner in _items(source, element.offset, end, implicit, little_endian):
-                    for value, _ in _elements(source, *inner, implicit, little_endian):
-                        if value.tag in (POSITION, ORIENTATION) and value.length < 1024:
-                            raw[value.tag] = source.read(value.offset, value.length)
-            header = Header(raw, little_endian)
-            found.append((three(header.numbers(POSITION)), six(header.numbers(ORIENTATION))))
-        return found
-
-    shared = next(iter(planes(0x52009229)), (None, None))
-    frames = planes(0x52009230)
-    positions = [position or shared[0] for position, _ in frames]
-    orientations = [orientation or shared[1] for _, orientation in frames]
-    placed = [position for position in positions if position]
-    turned = [orientation for orientation in orientations if orientation]
-    if (
-        not frames
-        or len(frames) != instance.number_of_frames
-        or not len(placed) == len(turned) == len(frames)
-    ):
-        return instance
-    same = len(set(turned)) == 1
-    return replace(
-        instance,
-        frame_positions=tuple(placed),
-        frame_orientations=tuple(turned[:1]) if same else tuple(turned),
+    return (
+        three(_in_first_item(group, PLANE_POSITION, POSITION)),
+        six(_in_first_item(group, PLANE_ORIENTATION, ORIENTATION)),
     )
+
+
+def _in_first_item(group: Dataset, sequence_tag: int, tag: int) -> tuple[float | None, ...]:
+    for sequence in _values_of(group, sequence_tag):
+        if isinstance(sequence, DicomSequence) and len(sequence) > 0:
+            return tuple(number(value) for value in _values_of(sequence[0], tag))
+    return ()
+
+
+def _values_of(dataset: Dataset, tag: int) -> tuple[Any, ...]:
+    element: RawDataElement | DataElement | None = dataset.get_item(tag, keep_deferred=True)
+    if element is None or isinstance(element, RawDataElement):
+        return _values(element, default_encoding) if element else ()
+    return (element.value,)  # of undefined length: pydicom has parsed it already
 
 
 def _whole(numbers: Sequence[float | None], count: int) -> list[float] | None:
     given = [value for value in numbers if value is not None]
     return given if len(given) == len(numbers) == count else None
-
-
-def _items(
-    source: Source, first: int, last: int, implicit: bool, little_endian: bool
-) -> list[tuple[int, int]]:
-    """Return (first, last) offset of each item's elements in a sequence's value."""
-    items = []
-    layout = "<HHL" if little_endian else ">HHL"
-    while first + 8 <= last:
-        group, element, length = struct.unpack(layout, source.read(first, 8))
-        if group << 16 | element != elements.ITEM:
-            break
-        start = first + 8
-        if length == elements.UNDEFINED:
-            first = start
-            for _, end in _elements(source, start, last, implicit, little_endian):
-                first = end
-            items.append((start, first))
-            first += 8
-        else:
-            first = start + length
-            items.append((start, first))
-    return items
-
-
-def _elements(
-    source: Source, first: int, last: int, implicit: bool, little_endian: bool
-) -> list[tuple[Element, int]]:
-    """Return the elements between two offsets, each with the offset at which it ends."""
-    found = []
-    for element in elements.walk(source, first, implicit=implicit, little_endian=little_endian):
-        if element.offset > last:
-            break
-        end = element.offset + element.length
-        if element.length == elements.UNDEFINED:
-            end = elements.end_of_undefined(source, element.offset, implicit, little_endian)
-        found.append((element, end))
-        if end >= last:
-            break
-    return found

@@ -18,6 +18,7 @@ from daemon.ledger.records import (
     SeriesRow,
     Whereabouts,
 )
+from daemon.ledger.revisions import Revisions
 from daemon.ledger.series import SeriesTable, subject
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Place",
     "ResultRow",
     "RevisionRow",
+    "Revisions",
     "SeriesRow",
     "SeriesTable",
     "Shortcut",
@@ -44,7 +46,7 @@ __all__ = [
 
 
 class Ledger:
-    """The database and its tables: `files`, `series`, `deliveries`, `crawls`.
+    """The database and its tables: `files`, `series`, `revisions`, `deliveries`, `crawls`.
 
     Raises:
         Refused: `LEDGER_DAMAGED` or `LEDGER_VERSION`.
@@ -54,6 +56,7 @@ class Ledger:
         self.database = Database(path, read_only=read_only)
         self.files = Files(self.database)
         self.series = SeriesTable(self.database)
+        self.revisions = Revisions(self.database)
         self.deliveries = Deliveries(self.database)
         self.crawls = Crawls(self.database)
         self.write = self.database.write

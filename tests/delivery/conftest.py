@@ -162,9 +162,9 @@ class World:
         self, series_id: int, results: Mapping[str, bytes] = FIRST, *, deliberate: bool = False
     ) -> RevisionRow:
         """Begin the next revision, settle it, and put its results into the spool."""
-        table = self.ledger.series
+        table = self.ledger.revisions
         n = table.begin(series_id, NOW, deliberate=deliberate)
-        members = table.members(series_id)
+        members = self.ledger.series.members(series_id)
         table.settle(self.revision(series_id, n), members, f"key-{n}", "quiet", NOW)
         return self.convert_again(series_id, n, results)
 
@@ -185,7 +185,7 @@ class World:
                 )
             )
         self.spool.keep_results(folder, series_id, n, revision.attempt)
-        self.ledger.series.apply(
+        self.ledger.revisions.apply(
             revision, Converted("2026-11-22T10:00:00Z", NAME, tuple(made), (), FACTS), NOW
         )
         return self.revision(series_id, n)
@@ -193,7 +193,7 @@ class World:
     # ── the steps ────────────────────────────────────────────────────────────────────────────────────────────
 
     def revision(self, series_id: int, n: int) -> RevisionRow:
-        found = self.ledger.series.revision(series_id, n)
+        found = self.ledger.revisions.get(series_id, n)
         assert found is not None
         return found
 
@@ -209,7 +209,7 @@ class World:
         """Take a step and write its outcome, as the workers do."""
         row = self.revision(*revision.key)
         outcome = step(self.context, row)
-        self.ledger.series.apply(row, outcome, NOW)
+        self.ledger.revisions.apply(row, outcome, NOW)
         return outcome
 
     def deliver_all(self, revision: RevisionRow) -> None:

@@ -310,7 +310,7 @@ def test_people_who_tidy_up_staging_break_nothing(world: World, what: str, which
             _again(world, key)
             break
         except Transient:
-            world.ledger.series.park(world.revision(*key), 0.0, 0.0, "again")
+            world.ledger.revisions.park(world.revision(*key), 0.0, 0.0, "again")
 
     series = world.ledger.series.get(key[0])
     assert world.revision(*key).state is SeriesState.DELIVERED

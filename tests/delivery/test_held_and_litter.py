@@ -42,7 +42,7 @@ def test_a_line_has_since_code_link_and_remedy() -> None:
 def test_held_files_and_series_are_told_by_an_input(world: World) -> None:
     """A series has no link of its own: its first input has."""
     revision = world.convert(world.file_instances())
-    world.ledger.series.hold(revision, "EDITED", "Undo", 5.0)
+    world.ledger.revisions.hold(revision, "EDITED", "Undo", 5.0)
     file_row = world.ledger.files.get("input-0002")
     assert file_row is not None
     world.ledger.files.hold(file_row, "TRUNCATED", "Send it again", 6.0)

@@ -303,8 +303,8 @@ def test_a_rebuild_that_was_replaced_is_finished_by_its_successor(world: World) 
     world.drive.set_trashed(world.ledger.series.get(series_id).delivery_folder_id, True)
     rebuild = next_revision(world, series_id, deliberate=True)
     world.reserve(rebuild)
-    world.ledger.series.hold(world.revision(*rebuild.key), "X", "", 1.0)
-    world.ledger.series.supersede(world.revision(*rebuild.key), 2.0)
+    world.ledger.revisions.hold(world.revision(*rebuild.key), "X", "", 1.0)
+    world.ledger.revisions.supersede(world.revision(*rebuild.key), 2.0)
     revision = next_revision(world, series_id)
     first = reserve(world.context, revision)
     world.restart()
@@ -397,8 +397,8 @@ def test_a_held_revision_that_a_newer_one_replaces_leaves_no_ids_behind(world: W
     with pytest.raises(Refused, match="EDITED") as refused:
         world.deliver(held)
     assert "sdd-dicom process 1.2.1" in refused.value.remedy
-    world.ledger.series.hold(world.revision(*held.key), refused.value.code, refused.value.remedy, 1.0)
-    world.ledger.series.supersede(world.revision(*held.key), 2.0)
+    world.ledger.revisions.hold(world.revision(*held.key), refused.value.code, refused.value.remedy, 1.0)
+    world.ledger.revisions.supersede(world.revision(*held.key), 2.0)
     world.deliver_all(next_revision(world, series_id, deliberate=True))
 
     assert world.revision(series_id, 3).state is SeriesState.DELIVERED

@@ -355,12 +355,12 @@ def test_a_stranger_in_a_series_is_held_until_it_leaves(world: World, running: R
     stranger.SOPInstanceUID += ".9"
     target = world.source / "exam" / "stranger"
     stranger.save_as(target)
-    running.until(lambda: bool(running.daemon.context.ledger.series.held()))
+    running.until(lambda: bool(running.daemon.context.ledger.revisions.held()))
     running.until(lambda: [line["code"] for line in world.held()] == ["IDENTITY_CONFLICT"])
     delivered(world, running, {15: (1, 4)})
 
     target.unlink()
-    running.until(lambda: not running.daemon.context.ledger.series.held())
+    running.until(lambda: not running.daemon.context.ledger.revisions.held())
     settled_down(world, running)
 
     delivered(world, running, {15: (1, 4)})

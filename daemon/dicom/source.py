@@ -1,0 +1,155 @@
+"""What pydicom reads from instead of the file: never more than there is, never without measure.
+
+pydicom takes what a file claims on trust: it passes over an end that comes early, holds whole sequences, and inflates
+without bound. Here each of these is noticed while it reads.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+READS_MAX = 10_000_000
+"""More would take minutes to parse; 10,000 frames take some two million."""
+READS_AT_ONCE_MAX = 600_000
+"""Of one item of a sequence, which pydicom holds as a whole: some 300 MB of objects at worst."""
+BYTES_AT_ONCE_MAX = 256 * 1024**2
+INFLATED_MAX_BYTES = 4 * 1024**3
+INFLATED_HEAD_BYTES = 64 * 1024**2
+"""Of a deflated data set this much is kept in memory; what lies behind is only counted."""
+_CHUNK_BYTES = 1 << 18
+_SMALL_BYTES = 8192
+
+
+class Malformed(Exception):
+    """The bytes cannot be a data set; the text quotes none of them."""
+
+
+class EndedEarly(Exception):
+    """The file ends inside something that it announced."""
+
+
+class Source:
+    """A stream for pydicom, with `read`, `seek` and `tell`. `size_bytes` may be more than can be read of it.
+
+    `failure` keeps what went wrong here, because pydicom turns some errors of its stream into its own.
+    """
+
+    def __init__(self, stream: BinaryIO, size_bytes: int | None = None) -> None:
+        self.stream = stream
+        self.size_bytes = stream.seek(0, os.SEEK_END) if size_bytes is None else size_bytes
+        self.failure: Exception | None = None
+        self.tell = stream.tell  # not a method: pydicom asks several times for each element
+        self._reads = 0
+        self._reads_at_once = 0
+        self._bytes_at_once = 0
+        self._torn = False
+        self._nothing_left = 0
+        stream.seek(0)
+
+    def read(self, count: int = -1) -> bytes:
+        """Return `count` bytes, or what is left. Once may the end be met: pydicom takes it for the end of the data set.
+
+        Raises:
+            EndedEarly: read on behind the end, or a long value is announced that the file has no room for.
+            Malformed: beyond what is held, or more than any real header needs.
+        """
+        self._reads_at_once += 1
+        self._bytes_at_once += count
+        if count > _SMALL_BYTES or self._reads_at_once > READS_AT_ONCE_MAX:
+            self._check_measure(count)
+        try:
+            data = self.stream.read(count)
+        except OSError as exc:
+            self._fail(exc)
+        if len(data) < count:
+            self._came_short(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move, but never behind the end. Raises: EndedEarly."""
+        if whence == os.SEEK_CUR:
+            offset += self.tell()
+        if offset > self.size_bytes:
+            self._fail(EndedEarly())
+        self._torn, self._nothing_left = False, 0
+        return self.stream.seek(offset)
+
+    def exactly(self, count: int) -> bytes:
+        """Return `count` bytes. Raises: EndedEarly, Malformed."""
+        data = self.read(count)
+        if len(data) < count:
+            self._fail(EndedEarly())
+        return data
+
+    def assert_whole(self) -> None:
+        """Raises: EndedEarly: the data set did not end between two elements."""
+        if self._torn:
+            self._fail(EndedEarly())
+
+    def begin_item(self) -> None:
+        """What pydicom held so far is gone: measure anew. Raises: Malformed: there were too many items."""
+        self._reads += self._reads_at_once
+        self._reads_at_once = self._bytes_at_once = 0
+        if self._reads > READS_MAX:
+            self._fail(Malformed("it has more elements than any real header"))
+
+    def _check_measure(self, count: int) -> None:
+        if self.tell() + count > self.size_bytes and count > _SMALL_BYTES:
+            self._fail(EndedEarly())
+        if self._bytes_at_once > BYTES_AT_ONCE_MAX:
+            self._fail(Malformed("its header is larger than any real one"))
+        if self._reads_at_once > READS_AT_ONCE_MAX:
+            self._fail(Malformed("it has more elements than any real header"))
+
+    def _came_short(self, data: bytes) -> None:
+        if self.tell() < self.size_bytes:
+            self._fail(Malformed("its header is larger than any real one"))
+        if data:
+            self._torn = True
+            return
+        self._nothing_left += 1
+        if self._nothing_left > 1:
+            self._fail(EndedEarly())
+
+    def _fail(self, failure: Exception) -> None:
+        self.failure = failure
+        raise failure
+
+
+def inflate(stream: BinaryIO, offset: int) -> Iterator[bytes]:
+    """Yield the inflated bytes of a deflated data set, bounded.
+
+    Raises:
+        EndedEarly: the deflated stream has no end. Malformed: it is no such stream, or inflates without measure.
+    """
+    stream.seek(offset)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    total = 0
+    pending = b""
+    while not inflater.eof:
+        pending = pending or stream.read(_CHUNK_BYTES)
+        try:
+            data = inflater.decompress(pending, 1 << 22)
+        except zlib.error:
+            raise Malformed("its deflated data set cannot be inflated") from None
+        if not pending and not data and not inflater.eof:
+            raise EndedEarly
+        pending = inflater.unconsumed_tail
+        total += len(data)
+        if total > INFLATED_MAX_BYTES:
+            raise Malformed("its deflated data set inflates beyond 4 GB")
+        yield data
+
+
+def inflated(stream: BinaryIO, offset: int) -> Source:
+    """Return the inflated data set: its first part in memory, its whole length known."""
+    head = io.BytesIO()
+    total = 0
+    for data in inflate(stream, offset):
+        head.write(data[: INFLATED_HEAD_BYTES - head.tell()])
+        total += len(data)
+    return Source(head, total)
