@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.errors import Trouble
+from daemon import findings
+from daemon.errors import Scope, Transient, Trouble
 from daemon.hints import PageToken
 from daemon.phantom import Phantom, write_series
 from tests.support.world import RunningDaemon, World
@@ -242,3 +243,51 @@ def test_a_file_that_neither_token_nor_listing_shows_is_found_by_a_second_look(
     intake_round(still)
 
     assert 0 < still.daemon.intake.crawl_due_in_s() <= 900
+
+
+def fill(world: World, name: str) -> Path:
+    path = world.root / "Elsewhere" / "Exam" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"content of {name}")
+    world.drive.scan()
+    return path
+
+
+def move_in(world: World) -> None:
+    (world.root / "Elsewhere" / "Exam").rename(world.source / "Exam")
+    world.drive.scan()
+
+
+def test_a_folder_that_is_moved_in_is_listed_although_the_feed_tells_of_a_file_in_it_first(
+    world: World, still: RunningDaemon
+) -> None:
+    """The file's entry makes us ask for its folder; the folder's own entry is no news then, and yet owes a listing."""
+    fill(world, "old")
+    intake_round(still)
+    fill(world, "new")
+    move_in(world)
+
+    intake_round(still)
+
+    assert present(still) == 2
+
+
+def test_a_folder_that_is_moved_in_is_listed_although_its_page_failed_at_first(
+    world: World, still: RunningDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page is read again; that a hint of the folder's new place is there already must not hide it."""
+    fill(world, "old")
+    intake_round(still)
+    move_in(world)
+    with monkeypatch.context() as broken:
+
+        def full(*_: object, **__: object) -> None:
+            raise Transient("LEDGER_FULL", "no room", scope=Scope.SERVICE)
+
+        broken.setattr(findings, "write", full)
+        with pytest.raises(Transient):
+            intake_round(still)
+
+    intake_round(still)
+
+    assert present(still) == 1
