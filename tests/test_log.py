@@ -202,7 +202,10 @@ def test_a_second_configuration_replaces_the_first(configure: Configure):
 # ── no names ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_name_in_a_warning_of_pydicom_is_withheld_and_its_tag_kept(configure: Configure):
+def test_a_name_in_a_warning_of_pydicom_is_withheld_and_its_tag_kept(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(pydicom.config.settings, "reading_validation_mode", pydicom.config.WARN)
     output = configure()
 
     with warnings.catch_warnings():
@@ -378,8 +381,11 @@ def test_a_handler_that_a_library_brings_along_is_taken_away(configure: Configur
     assert len(output.lines()) == 1
 
 
-def test_reading_a_bad_file_with_pydicom_tells_no_name(configure: Configure, tmp_path: Path):
+def test_reading_a_bad_file_with_pydicom_tells_no_name(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """The real path: a value that does not fit makes pydicom quote it, as a warning and as an exception."""
+    monkeypatch.setattr(pydicom.config.settings, "reading_validation_mode", pydicom.config.WARN)
     output = configure()
     explicit_little = b"\x02\x00\x10\x00UI\x14\x001.2.840.10008.1.2.1\x00"
     series_number = b"\x20\x00\x11\x00IS\x0a\x00" + NAME.encode()

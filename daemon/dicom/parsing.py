@@ -1,14 +1,15 @@
 """Drives pydicom through a data set: where it begins, how it is encoded, and one item of a sequence at a time.
 
-`dcmread` would do for sound files of one image. It reads every sequence of undefined length whole, asked for or not,
-and inflates a deflated file without bound; so its parts are called here.
+`dcmread` holds every sequence of undefined length whole, asked for or not (405 MB for 12,000 frames; item by item:
+6 MB), and inflates a deflated file without bound. So the parts that it is made of are called here.
 Source: DICOM PS3.5 chapter 7 (data set), PS3.10 chapter 7 (file format).
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
@@ -27,12 +28,11 @@ from pydicom.uid import (
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
 from daemon.dicom import values
-from daemon.dicom.source import EndedEarly, Malformed, Source
+from daemon.dicom.source import Malformed, Source
 
 UNDEFINED = 0xFFFFFFFF
 ITEM, SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
 TRANSFER_SYNTAX = 0x00020010
-_SEQUENCE_VRS = frozenset({None, VR.SQ, VR.UN})
 _VRS = frozenset(vr.encode("ascii") for vr in VR if len(vr) == 2)
 
 # Set once, for it holds for all threads: a value that breaks a rule is no reason for a warning that quotes it.
@@ -64,6 +64,16 @@ class Stop:
     vr: str | None
     length: int
     offset: int
+
+
+@contextmanager
+def _truth(source: Source) -> Iterator[None]:
+    """Say what an error of pydicom's really was: it takes an early end for garbage, or for the end."""
+    try:
+        yield
+    except Exception as exc:  # noqa: BLE001 - whatever it was, it goes on as what it really was
+        raise source.reason() or exc from None
+    source.assert_whole()
 
 
 def looks_like_start(head: bytes) -> str:
@@ -98,14 +108,18 @@ def open_source(source: Source) -> Opening:
     head = source.read(min(132, source.size_bytes))
     has_preamble = head[128:] == b"DICM"
     source.seek(132 if has_preamble else 4 if head[:4] == b"DICM" else 0)
-    meta = {
-        element.tag: element
-        for element in data_element_generator(
-            cast(BinaryIO, source), False, True, stop_when=lambda tag, *_: tag >> 16 != 0x0002
-        )
-        if isinstance(element, RawDataElement)
-    }
-    source.assert_whole()
+    with _truth(source):
+        meta = {
+            int(element.tag): element
+            for element in data_element_generator(
+                cast(BinaryIO, source),
+                False,
+                True,
+                stop_when=lambda tag, *_: tag >> 16 != 0x0002,
+                defer_size=values.MAX_BYTES,
+            )
+            if isinstance(element, RawDataElement)
+        }
     offset = source.tell()
     said = values.Header(meta).uid(TRANSFER_SYNTAX)
     if said == DeflatedExplicitVRLittleEndian:
@@ -116,113 +130,105 @@ def open_source(source: Source) -> Opening:
     swapped = explicit and int.from_bytes(first[:2], "little") >= 0x0400
     little = said != ExplicitVRBigEndian if said else not swapped
     guess = (
-        ImplicitVRLittleEndian
-        if not explicit
-        else ExplicitVRLittleEndian
-        if little
-        else ExplicitVRBigEndian
+        ImplicitVRLittleEndian if not explicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
     )
     return Opening(has_preamble, offset, meta, said or str(guess), not explicit, little, bool(said))
 
 
 def read(
     source: Source,
-    offset: int,
     opening: Opening,
     found: dict[int, RawDataElement],
     *,
+    offset: int,
     wanted: Collection[int],
-    stop_at: Collection[int] = (),
-    value_max_bytes: int = values.MAX_BYTES,
+    until: Callable[[int], bool],
 ) -> Stop | None:
     """Add the wanted elements of the top level from `offset` on to `found`.
 
     Returns:
-        the element at which it stopped: one of `stop_at`, or any of undefined length, which would be held whole;
-        None at the end. A delimiter that stands alone ends it too: nothing behind it can be trusted.
+        the first element whose tag is one to stop at, the source standing before it; None at the end. A delimiter
+        that stands alone is an end too: nothing behind it can be trusted.
     Raises:
         EndedEarly: the source ends within an element. Malformed: it is larger than any real header.
     """
     stopped: list[Stop] = []
 
     def stop_when(tag: BaseTag, vr: str | None, length: int) -> bool:
-        if length == UNDEFINED or tag in stop_at or tag >> 16 == 0xFFFE:
+        # At an undefined length too, because pydicom would hold all that it spans.
+        if length == UNDEFINED or tag >> 16 == 0xFFFE or until(tag):
             stopped.append(Stop(tag, vr, length, source.tell()))
         return bool(stopped)
 
-    source.seek(offset)
-    for element in data_element_generator(
-        cast(BinaryIO, source),
-        opening.implicit,
-        opening.little_endian,
-        stop_when=stop_when,
-        defer_size=value_max_bytes,
-        specific_tags=list(wanted),
-    ):
-        if isinstance(element, RawDataElement):
-            found[element.tag] = element
-    source.assert_whole()
-    return stopped[0] if stopped and stopped[0].tag >> 16 != 0xFFFE else None
+    while True:
+        source.seek(offset)
+        with _truth(source):
+            for element in data_element_generator(
+                cast(BinaryIO, source),
+                opening.implicit,
+                opening.little_endian,
+                stop_when=stop_when,
+                defer_size=values.MAX_BYTES,
+                specific_tags=list(wanted),
+            ):
+                if isinstance(element, RawDataElement):
+                    found[element.tag] = element
+        stop = stopped.pop() if stopped else None
+        if stop is None or stop.tag >> 16 == 0xFFFE:
+            return None
+        if until(stop.tag):
+            return stop
+        offset = end_of(source, stop, opening)
 
 
 def items(source: Source, sequence: Stop, opening: Opening) -> Iterator[Dataset]:
     """Yield the items of a sequence; the source then stands behind it. Only one is held at a time.
 
-    Raises:
-        EndedEarly: it has no end. Malformed: something else stands where an item must.
+    Raises: as `end_of`.
     """
     undefined = sequence.length == UNDEFINED
-    end = source.size_bytes if undefined else sequence.offset + sequence.length
-    source.seek(end)
+    end = sequence.offset + sequence.length
+    if not undefined:
+        source.seek(end)  # is it there?
     source.seek(sequence.offset)
-    while source.tell() < end:
-        source.begin_item()
-        tag, _ = item_header(source, opening.little_endian)
-        if tag == SEQUENCE_END:
-            return
-        source.seek(source.tell() - 8)
-        item = read_sequence_item(
-            cast(BinaryIO, source), opening.implicit, opening.little_endian, default_encoding
-        )
-        if item is not None:
-            yield item
-    if undefined:
-        raise EndedEarly
+    while (undefined or source.tell() < end) and _next_item(source, opening) is not None:
+        yield _item(source, opening)
 
 
-def skip(source: Source, element: Stop, opening: Opening) -> int:
-    """Return where an element ends. Raises: as `items`."""
+def end_of(source: Source, element: Stop, opening: Opening) -> int:
+    """Return where an element ends. Where delimiters end it (a sequence, or pixels in fragments), seek to the last.
+
+    Raises:
+        EndedEarly: the delimiter is not there. Malformed: something else stands where an item must.
+    Source: DICOM PS3.5 7.5 and A.4.
+    """
     if element.length != UNDEFINED:
         return element.offset + element.length
-    if element.vr not in _SEQUENCE_VRS:
-        return end_of_fragments(source, element.offset, opening.little_endian)
-    for _ in items(source, element, opening):
-        pass
+    source.seek(element.offset)
+    while (length := _next_item(source, opening)) is not None:
+        if length == UNDEFINED:
+            _item(source, opening)
+        else:
+            source.seek(source.tell() + length)
     return source.tell()
 
 
-def end_of_fragments(source: Source, offset: int, little_endian: bool) -> int:
-    """Return where encapsulated bytes end, their delimiter included, by seeking from fragment to fragment.
-
-    Raises:
-        EndedEarly: the delimiter is not there. Malformed: something else stands where a fragment must.
-    Source: DICOM PS3.5 A.4.
-    """
-    source.seek(offset)
-    while True:
-        source.begin_item()
-        tag, length = item_header(source, little_endian)
-        if tag == SEQUENCE_END:
-            return source.tell()
-        if length == UNDEFINED:
-            raise Malformed("a fragment has no length")
-        source.seek(source.tell() + length)
-
-
-def item_header(source: Source, little_endian: bool) -> tuple[int, int]:
-    """Read tag and length of an item or of the delimiter behind the last. Raises: EndedEarly, Malformed."""
-    group, number, length = struct.unpack("<HHL" if little_endian else ">HHL", source.exactly(8))
+def _next_item(source: Source, opening: Opening) -> int | None:
+    """Read the header of an item and return its length; None for the delimiter behind the last."""
+    source.begin_item()
+    layout = "<HHL" if opening.little_endian else ">HHL"
+    group, number, length = struct.unpack(layout, source.exactly(8))
     tag = group << 16 | number
     if tag not in (ITEM, SEQUENCE_END):
         raise Malformed("a sequence holds something that is no item")
-    return tag, length
+    return int(length) if tag == ITEM else None
+
+
+def _item(source: Source, opening: Opening) -> Dataset:
+    """Read the item whose header was just read."""
+    source.seek(source.tell() - 8)
+    with _truth(source):
+        item = read_sequence_item(
+            cast(BinaryIO, source), opening.implicit, opening.little_endian, default_encoding
+        )
+    return item or Dataset()

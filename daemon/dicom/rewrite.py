@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import struct
-from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from daemon.dicom import elements
-from daemon.dicom.elements import EndedEarly, Malformed
-from daemon.errors import Refused
+from pydicom import config
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_data_element, write_file_meta_info
+from pydicom.uid import ExplicitVRLittleEndian
+
+from daemon.dicom import parsing, values
+from daemon.dicom.header import told
+from daemon.dicom.source import Source, inflate
 from daemon.series import undecodable_syntax
 
 __all__ = ["UNDECODABLE_SYNTAXES", "as_part10", "undecodable_syntax"]
@@ -19,7 +25,7 @@ UNDECODABLE_SYNTAXES = frozenset({"1.2.840.10008.1.2.8.1", "1.2.840.10008.1.2.4.
 """Deflated image frame, JPEG Extended. The second is readable with 8 bits: ask `undecodable_syntax`."""
 
 _INSTANCE_NUMBER = 0x00200013
-_META_FROM = {0x00080016: 0x00020002, 0x00080018: 0x00020003}
+_SOP_CLASS, _SOP_INSTANCE = 0x00080016, 0x00080018
 _IMPLEMENTATION_UID = "2.25.326148295640190341213741129358846137201"
 
 
@@ -49,46 +55,38 @@ def as_part10(source: Path, target: Path, *, instance_number: int | None = None)
                 _number(stream, out, instance_number)
             numbered.replace(partial)
         partial.replace(target)
-    except EndedEarly:
-        raise Refused(
-            "TRUNCATED",
-            "The file ends before its data set does",
-            remedy="The upload or the export broke off: upload this file again",
-        ) from None
-    except Malformed as exc:
-        raise Refused(
-            "DAMAGED",
-            f"The file starts as DICOM but cannot be read: {exc}",
-            remedy="Export and upload this file again",
-        ) from None
+    except Exception as exc:  # noqa: BLE001 - as `header.read_instance`: pydicom reads here too
+        raise told(exc) from None
     finally:
         partial.unlink(missing_ok=True)
         numbered.unlink(missing_ok=True)
 
 
 def _rewrite(stream: BinaryIO, out: BinaryIO) -> None:
-    source = elements.source_of(stream)
-    opening = elements.open_file(source)
-    deflated = opening.transfer_syntax_uid == elements.DEFLATED
-    syntax = elements.EXPLICIT_LITTLE if deflated else opening.transfer_syntax_uid
-    meta: dict[int, bytes] = {
-        tag: value
-        for tag, value in opening.meta.items()
-        if tag in (0x00020002, 0x00020003) and value.strip(b" \0")
-    }
-    if len(meta) < 2 and not deflated:
-        for element in elements.walk(
+    source = Source(stream)
+    opening = parsing.open_source(source)
+    meta = values.Header(opening.meta)
+    sop_class, sop_instance = meta.uid(0x00020002), meta.uid(0x00020003)
+    if not (sop_class and sop_instance) and not opening.deflated:
+        found: dict[int, RawDataElement] = {}
+        wanted = (_SOP_CLASS, _SOP_INSTANCE)
+        parsing.read(
             source,
-            opening.dataset_offset,
-            implicit=opening.implicit,
-            little_endian=opening.little_endian,
-            stop_at=(0x00080018,),
-        ):
-            if element.tag in _META_FROM and element.length < 128:
-                meta.setdefault(_META_FROM[element.tag], source.read(element.offset, element.length))
-    out.write(_preamble(meta, syntax))
-    if deflated:
-        for data in elements.inflate(stream, opening.dataset_offset):
+            opening,
+            found,
+            offset=opening.dataset_offset,
+            wanted=wanted,
+            until=lambda tag: tag > _SOP_INSTANCE,
+        )
+        header = values.Header(found)
+        sop_class, sop_instance = (
+            sop_class or header.uid(_SOP_CLASS),
+            sop_instance or header.uid(_SOP_INSTANCE),
+        )
+    syntax = str(ExplicitVRLittleEndian) if opening.deflated else opening.transfer_syntax_uid
+    out.write(_preamble(sop_class, sop_instance, syntax))
+    if opening.deflated:
+        for data in inflate(stream, opening.dataset_offset):
             out.write(data)
     else:
         stream.seek(opening.dataset_offset)
@@ -97,33 +95,25 @@ def _rewrite(stream: BinaryIO, out: BinaryIO) -> None:
 
 def _number(stream: BinaryIO, out: BinaryIO, number: int) -> None:
     """Copy a plain Part 10 file with another instance number; all that stands before and after stays as it is."""
-    source = elements.source_of(stream)
-    opening = elements.open_file(source)
-    before = after = opening.dataset_offset
-    for element in elements.walk(
-        source, opening.dataset_offset, implicit=opening.implicit, little_endian=opening.little_endian
-    ):
-        if element.tag > _INSTANCE_NUMBER:
-            break
-        before = element.offset - (8 if element.vr not in elements.LONG_VRS else 12)
-        after = element.offset + element.length
-        if element.tag == _INSTANCE_NUMBER:
-            break
-        if element.length == elements.UNDEFINED:
-            after = elements.end_of_undefined(source, element.offset, opening.implicit, opening.little_endian)
-        before = after
-    value = str(number).encode("ascii")
-    value += b" " * (len(value) % 2)
-    order = "<" if opening.little_endian else ">"
-    tag = struct.pack(order + "HH", _INSTANCE_NUMBER >> 16, _INSTANCE_NUMBER & 0xFFFF)
-    length = (
-        struct.pack(order + "L", len(value))
-        if opening.implicit
-        else b"IS" + struct.pack(order + "H", len(value))
+    source = Source(stream)
+    opening = parsing.open_source(source)
+    stop = parsing.read(
+        source,
+        opening,
+        {},
+        offset=opening.dataset_offset,
+        wanted=(_INSTANCE_NUMBER,),
+        until=lambda tag: tag >= _INSTANCE_NUMBER,
     )
+    before = after = source.tell()
+    if stop is not None and stop.tag == _INSTANCE_NUMBER:
+        after = parsing.end_of(source, stop, opening)
+    element = DicomBytesIO()
+    element.is_little_endian, element.is_implicit_VR = opening.little_endian, opening.implicit
+    write_data_element(element, DataElement(_INSTANCE_NUMBER, "IS", str(number)))
     stream.seek(0)
     _copy(stream, out, before)
-    out.write(tag + length + value)
+    out.write(element.getvalue())
     stream.seek(after)
     shutil.copyfileobj(stream, out, 1 << 20)
 
@@ -134,18 +124,16 @@ def _copy(stream: BinaryIO, out: BinaryIO, count: int) -> None:
         count -= len(data)
 
 
-def _preamble(meta: Mapping[int, bytes], syntax: str) -> bytes:
-    body = _element(0x00020001, b"OB", b"\0\1")
-    for tag in sorted(meta):
-        body += _element(tag, b"UI", meta[tag])
-    body += _element(0x00020010, b"UI", syntax.encode("ascii", "replace"))
-    body += _element(0x00020012, b"UI", _IMPLEMENTATION_UID.encode("ascii"))
-    return b"\0" * 128 + b"DICM" + _element(0x00020000, b"UL", struct.pack("<L", len(body))) + body
-
-
-def _element(tag: int, vr: bytes, value: bytes) -> bytes:
-    value += b"\0" * (len(value) % 2)
-    head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr
-    if vr in elements.LONG_VRS:
-        return head + b"\0\0" + struct.pack("<L", len(value)) + value
-    return head + struct.pack("<H", len(value)) + value
+def _preamble(sop_class: str, sop_instance: str, syntax: str) -> bytes:
+    meta = FileMetaDataset()
+    uids = (sop_class, sop_instance, syntax, _IMPLEMENTATION_UID)
+    for tag, uid in zip((0x00020002, 0x00020003, 0x00020010, 0x00020012), uids, strict=True):
+        if uid:
+            # Unchecked: anonymisers write UIDs that break the rules, and a warning would quote them.
+            meta.add(DataElement(tag, "UI", uid, validation_mode=config.IGNORE))
+    meta.FileMetaInformationVersion = b"\0\1"
+    meta.FileMetaInformationGroupLength = 0  # pydicom writes the true one
+    head = DicomBytesIO(b"\0" * 128 + b"DICM")
+    head.seek(0, os.SEEK_END)
+    write_file_meta_info(head, meta, enforce_standard=False)
+    return head.getvalue()

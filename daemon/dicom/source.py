@@ -12,10 +12,10 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
-READS_MAX = 10_000_000
-"""More would take minutes to parse; 10,000 frames take some two million."""
+READS_MAX = 6_000_000
+"""At worst forty seconds; 10,000 frames take some two million."""
 READS_AT_ONCE_MAX = 600_000
-"""Of one item of a sequence, which pydicom holds as a whole: some 300 MB of objects at worst."""
+"""Of one item of a sequence, which pydicom holds as a whole: some 200 MB of objects at worst."""
 BYTES_AT_ONCE_MAX = 256 * 1024**2
 INFLATED_MAX_BYTES = 4 * 1024**3
 INFLATED_HEAD_BYTES = 64 * 1024**2
@@ -89,6 +89,10 @@ class Source:
         """Raises: EndedEarly: the data set did not end between two elements."""
         if self._torn:
             self._fail(EndedEarly())
+
+    def reason(self) -> Exception | None:
+        """Return what went wrong here while pydicom read, if anything did."""
+        return self.failure or (EndedEarly() if self._torn or self._nothing_left else None)
 
     def begin_item(self) -> None:
         """What pydicom held so far is gone: measure anew. Raises: Malformed: there were too many items."""

@@ -17,28 +17,11 @@ from pydicom.valuerep import PersonName
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 IMAGE_CLASSES = frozenset(
     _STORAGE + tail
-    for tail in (
-        *(
-            "1",
-            "1.1",
-            "1.1.1",
-            "1.2",
-            "1.2.1",
-            "1.3",
-            "1.3.1",
-            "2",
-            "2.1",
-            "2.2",
-            "3.1",
-            "4",
-            "4.1",
-            "4.3",
-            "4.4",
-        ),
-        *("6.1", "6.2", "6.3", "7", "7.1", "7.2", "7.3", "7.4", "12.1", "12.1.1", "12.2", "12.2.1", "13.1.1"),
-        *("13.1.2", "13.1.3", "13.1.4", "13.1.5", "14.1", "14.2", "20", "30", "77.1.1", "77.1.2", "77.1.4"),
-        *("77.1.5.1", "77.1.5.4", "77.1.6", "128", "128.1", "130", "481.1"),
-    )
+    for tail in (  # noqa: SIM905 - forty lines otherwise
+        "1 1.1 1.1.1 1.2 1.2.1 1.3 1.3.1 2 2.1 2.2 3.1 4 4.1 4.3 4.4 6.1 6.2 6.3 7 7.1 7.2 7.3 7.4 12.1 12.1.1 "
+        "12.2 12.2.1 13.1.1 13.1.2 13.1.3 13.1.4 13.1.5 14.1 14.2 20 30 77.1.1 77.1.2 77.1.4 77.1.5.1 77.1.5.4 "
+        "77.1.6 128 128.1 130 481.1"
+    ).split()
 )
 """Classes whose instances always have pixels: without them the file is cut short."""
 
@@ -68,16 +51,16 @@ class Header:
 
     def texts(self, tag: int) -> tuple[str, ...]:
         found = tuple(
-            str(value).strip(" \0")
+            str(value).strip(" \0\t\r\n")
             for value in self._values(tag)
-            if isinstance(value, str | PersonName | int | float)
+            if isinstance(value, str | int | float)
         )
         return found if any(found) else ()
 
     def uid(self, tag: int) -> str:
         """Return a UID, or empty for what cannot be one. Anonymisers write letters; names (``A^B``) do not pass."""
-        candidate = self.text(tag)
-        return candidate if _UID.fullmatch(candidate) else ""
+        found = self.texts(tag)
+        return found[0] if len(found) == 1 and _UID.fullmatch(found[0]) else ""
 
     def integer(self, tag: int) -> int | None:
         """Return an integer; None if it is none, or beyond 32 bits."""
@@ -101,9 +84,10 @@ def _values(raw: RawDataElement, encodings: str | list[str]) -> tuple[Any, ...]:
         return ()
     try:
         value = convert_raw_data_element(raw, encoding=encodings).value
+        several = tuple(value) if isinstance(value, MultiValue) else (value,)
+        return tuple(str(part) if isinstance(part, PersonName) else part for part in several)
     except Exception:  # noqa: BLE001 - whatever pydicom meets in one value: the others still count
         return ()
-    return tuple(value) if isinstance(value, MultiValue) else (value,)
 
 
 def number(value: object) -> float | None:

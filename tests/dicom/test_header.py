@@ -29,10 +29,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from daemon.dicom import elements, values
+from daemon.dicom import parsing, source, values
 from daemon.dicom.header import NotAnInput, is_image, read_instance
 from daemon.errors import Refused
-from daemon.phantom import Phantom, slice_of
+from daemon.phantom import Phantom, slice_of, write_series
 from daemon.results.manifest import NAME
 
 SHIPPED = Path(pydicom.__file__).parent / "data"
@@ -236,6 +236,26 @@ def test_wherever_a_file_is_cut_it_never_passes(tmp_path: Path, length: int) -> 
     assert why_held(path) in ("TRUNCATED", "NO_UID")
 
 
+@pytest.mark.parametrize("kept", range(1, 16))
+def test_an_object_without_pixels_must_end_between_two_elements(kept: int, tmp_path: Path) -> None:
+    """Its last element has a header of eight bytes and a value of eight; pydicom would not miss any of them."""
+    path = save(no_image(), tmp_path / "SECRET-FILE")
+    data = path.read_bytes()
+    assert not read_instance(path).is_image
+    path.write_bytes(data[: len(data) - 16 + kept])
+
+    assert why_held(path) == "TRUNCATED"
+
+
+def no_image() -> Dataset:
+    dataset = slice_of(Phantom(rows=16, columns=16), 3)
+    for tag in [element.tag for element in dataset if element.tag > 0x00200013]:
+        del dataset[tag]
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.88.11"
+    dataset.InstanceNumber = "12345678"
+    return dataset
+
+
 def test_pixels_shorter_than_rows_and_columns_say_are_held(ct: Dataset, tmp_path: Path) -> None:
     ct.Rows = 32
 
@@ -418,6 +438,15 @@ def test_frames_that_do_not_all_say_where_they_lie_say_nothing(tmp_path: Path) -
     assert read_instance(save(dataset, tmp_path / "SECRET-FILE")).frame_positions == ()
 
 
+def test_a_sequence_too_long_for_a_position_is_none(tmp_path: Path) -> None:
+    """pydicom would make an object of each of its eight-byte items."""
+    dataset = enhanced(2)
+    sequence = dataset.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence
+    sequence.extend([Dataset() for _ in range(values.MAX_BYTES // 8)])
+
+    assert read_instance(save(dataset, tmp_path / "SECRET-FILE")).frame_positions == ()
+
+
 def hostile(value: bytes) -> bytes:
     """A file that starts well and then holds `value`."""
     meta = b"\2\0\x10\0UI\x14\x001.2.840.10008.1.2.1\0"
@@ -438,6 +467,12 @@ NESTED = b"\x08\0\x40\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\xff\xff\xff\xff"
         pytest.param(
             b"\x08\0\x40\x11SQ\0\0\xff\xff\xff\xff" + b"garbage!" * 9, "DAMAGED", id="sequence-of-garbage"
         ),
+        pytest.param(
+            NESTED + b"\x09\0\x10\0OB\0\0\xf0\xff\xff\xff" + b"x", "TRUNCATED", id="four-gigabytes-in-an-item"
+        ),
+        pytest.param(NESTED, "TRUNCATED", id="sequence-cut-between-elements"),
+        pytest.param(NESTED * 2, "TRUNCATED", id="inner-sequence-cut-between-elements"),
+        pytest.param(b"\x08\0\x50\0UT\0\0", "TRUNCATED", id="length-missing"),
         pytest.param(b"", "TRUNCATED", id="nothing-after-the-meta"),
         pytest.param(b"\x08\0\x16\0", "TRUNCATED", id="half-a-tag"),
     ],
@@ -470,8 +505,103 @@ def test_no_damage_to_a_real_file_raises_anything_else(tmp_path: Path, data: st.
         read_instance(path)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("CT_small.dcm", id="explicit-private"),
+        pytest.param("MR_small_implicit.dcm", id="implicit"),
+        pytest.param("MR_small_bigendian.dcm", id="big-endian"),
+        pytest.param("image_dfl.dcm", id="deflated"),
+        pytest.param("SC_rgb_rle_2frame.dcm", id="fragments"),
+        pytest.param("UN_sequence.dcm", id="un-sequence"),
+        pytest.param("nested_priv_SQ.dcm", id="nested-private"),
+        pytest.param("rtplan.dcm", id="sequences"),
+        pytest.param("reportsi.dcm", id="undefined-lengths"),
+        pytest.param("ExplVR_BigEndNoMeta.dcm", id="no-meta"),
+    ],
+)
+@given(data=st.data())
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_no_flip_cut_or_forged_length_raises_anything_else(
+    name: str, tmp_path: Path, data: st.DataObject
+) -> None:
+    content = bytearray(shipped(f"test_files/{name}").read_bytes()[:20000])
+    for _ in range(data.draw(st.integers(0, 6))):
+        at = data.draw(st.integers(0, len(content) - 4))
+        change = data.draw(
+            st.one_of(
+                st.just(b"\xff\xff\xff\xff"),
+                st.just(b"SQ"),
+                st.just(b"UN"),
+                st.binary(min_size=1, max_size=4),
+            )
+        )
+        content[at : at + len(change)] = change
+    path = tmp_path / "SECRET-FILE"
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    with contextlib.suppress(NotAnInput, Refused):
+        read_instance(path)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"),
+    [
+        pytest.param("READS_AT_ONCE_MAX", NESTED + b"\x08\0\x50\0SH\0\0" * 2000, id="elements-of-one-item"),
+        pytest.param("READS_AT_ONCE_MAX", b"\x08\0\x50\0SH\0\0" * 2000, id="elements"),
+        pytest.param("READS_MAX", NESTED[:12] + b"\xfe\xff\0\xe0\0\0\0\0" * 2000, id="items"),
+        pytest.param(
+            "BYTES_AT_ONCE_MAX", NESTED + b"\x09\0\x10\x10OB\0\0\0\x80\0\0" + b"x" * 0x8100, id="bytes"
+        ),
+    ],
+)
+def test_what_pydicom_would_hold_without_measure_is_refused(
+    limit: str, value: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, limit, 1000)
+    path = tmp_path / "SECRET-FILE"
+    path.write_bytes(hostile(value))
+
+    assert why_held(path) == "DAMAGED"
+
+
+def test_a_sequence_of_two_thousand_frames_is_held_one_by_one(tmp_path: Path) -> None:
+    """As one object, pydicom would need some 33 kB for each frame."""
+    frames = 2000
+    dataset = enhanced(1, shared_orientation=False)
+    group = dataset.PerFrameFunctionalGroupsSequence[0]
+    group.FrameContentSequence = Sequence([Dataset() for _ in range(8)])
+    dataset.PerFrameFunctionalGroupsSequence = Sequence([group] * frames)
+    dataset.NumberOfFrames = frames
+    dataset.PixelData = dataset.PixelData * frames
+    for element in (dataset["PerFrameFunctionalGroupsSequence"], *group):
+        element.is_undefined_length = True
+    path = save(dataset, tmp_path / "SECRET-FILE")
+    tracemalloc.start()
+    found = read_instance(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert len(found.frame_positions) == frames
+    assert peak < 4 << 20
+
+
+@pytest.mark.parametrize("vr", ["SQ", "PN", "FD", "AT", "UT", "OB", "ZZ"])
+def test_one_value_of_a_wrong_kind_costs_only_itself(vr: str, ct: Dataset, tmp_path: Path) -> None:
+    path = save(ct, tmp_path / "SECRET-FILE")
+    data = path.read_bytes()
+    old = b"\x20\0\x12\0IS\x02\x001 "
+    assert old in data
+    long = vr in ("SQ", "UT", "OB")
+    new = b"\x20\0\x12\0" + vr.encode() + (b"\0\0\x02\0\0\0" if long else b"\x02\0") + b"?!"
+    path.write_bytes(data.replace(old, new))
+    found = read_instance(path)
+
+    assert found.acquisition_number is None
+    assert (found.instance_number, found.image_position) == (3, (-41.25, -41.25, 10.0))
+
+
 def test_a_deflated_bomb_is_stopped(ct: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elements, "INFLATED_MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(source, "INFLATED_MAX_BYTES", 1 << 20)
     ct.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     path = save(ct, tmp_path / "SECRET-FILE")
     assert read_instance(path)
@@ -483,13 +613,22 @@ def test_a_deflated_bomb_is_stopped(ct: Dataset, tmp_path: Path, monkeypatch: py
     assert why_held(path) == "DAMAGED"
 
 
+def test_a_deflated_header_larger_than_any_real_one_is_refused(
+    ct: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "INFLATED_HEAD_BYTES", 300)
+    ct.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+
+    assert why_held(save(ct, tmp_path / "SECRET-FILE")) == "DAMAGED"
+
+
 def test_a_library_that_runs_out_of_memory_is_a_refusal(
     ct: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def exhausted(*_: object, **__: object) -> None:
         raise MemoryError(SECRET)
 
-    monkeypatch.setattr(elements, "open_file", exhausted)
+    monkeypatch.setattr(parsing, "open_source", exhausted)
 
     assert why_held(save(ct, tmp_path / "SECRET-FILE")) == "DAMAGED"
 
@@ -512,6 +651,31 @@ def test_memory_does_not_grow_with_the_pixels(tmp_path: Path) -> None:
     assert peak < 1 << 20
 
 
+def test_memory_does_not_grow_with_fragments(tmp_path: Path) -> None:
+    """A sparse file with 2 GB of encapsulated pixels in two fragments."""
+    dataset = slice_of(Phantom(rows=16, columns=16, transfer_syntax_uid=str(RLELossless)), 1)
+    del dataset.PixelData
+    path = save(dataset, tmp_path / "SECRET-FILE")
+    with path.open("ab") as out:
+        out.write(struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF))
+        for _ in range(2):
+            out.write(struct.pack("<HHL", 0xFFFE, 0xE000, 1 << 30))
+            out.truncate(out.tell() + (1 << 30))
+            out.seek(0, io.SEEK_END)
+        whole = out.tell()
+        out.write(struct.pack("<HHL", 0xFFFE, 0xE0DD, 0))
+    tracemalloc.start()
+    found = read_instance(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    with path.open("ab") as out:
+        out.truncate(whole)
+
+    assert found.is_image
+    assert peak < 1 << 20
+    assert why_held(path) == "TRUNCATED"
+
+
 def test_nothing_that_pydicom_says_reaches_the_outside(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
@@ -521,3 +685,14 @@ def test_nothing_that_pydicom_says_reaches_the_outside(
 
     assert not recwarn.list
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_slip_of_our_own_code_is_not_blamed_on_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Such a file is no worse than its siblings: "upload it again" would be a lie, and hide the fault."""
+    path = write_series(tmp_path, Phantom(slices=1, rows=8, columns=8))[0]
+    monkeypatch.setattr("daemon.dicom.header.values.Header", lambda found: None)
+
+    with pytest.raises(AttributeError):
+        read_instance(path)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from daemon.dicom.header import read_instance
@@ -75,3 +79,33 @@ def test_another_instance_number_can_be_written(syntax: str, own: str | None, tm
     assert found == expected
     assert [element.tag for element in found] == sorted(element.tag for element in found)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
+
+
+@pytest.mark.parametrize("number", [None, 7])
+def test_memory_does_not_grow_with_the_file(number: int | None, tmp_path: Path) -> None:
+    source = made(tmp_path / "whole", "1.2.840.10008.1.2.1")
+    source.write_bytes(source.read_bytes()[132:])
+    with source.open("ab") as out:
+        out.truncate(out.tell() + (64 << 20))
+    tracemalloc.start()
+    as_part10(source, tmp_path / "new", instance_number=number)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert (tmp_path / "new").stat().st_size > 64 << 20
+    assert peak < 8 << 20
+
+
+@given(at=st.integers(0, 1500), change=st.binary(min_size=1, max_size=4), number=st.sampled_from([None, 7]))
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_damage_is_refused_and_leaves_no_half_file(
+    at: int, change: bytes, number: int | None, tmp_path: Path
+) -> None:
+    source = made(tmp_path / "source", "1.2.840.10008.1.2.1")
+    content = bytearray(source.read_bytes())
+    content[at : at + len(change)] = change
+    source.write_bytes(content)
+    with contextlib.suppress(Refused):
+        as_part10(source, tmp_path / "new", instance_number=number)
+
+    assert {path.name for path in tmp_path.iterdir()} <= {"source", "new"}
