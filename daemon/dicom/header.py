@@ -74,7 +74,7 @@ def read_instance(path: Path) -> Instance:
         source = Source(stream)
         try:
             return _read(source)
-        except Exception as exc:  # noqa: BLE001
+        except Exception as exc:
             # So wide, because pydicom meets hostile bytes with whatever its code happens to run into (struct.error,
             # KeyError, RecursionError, NotImplementedError, AttributeError …). Not chained, because their texts
             # quote values, that is, names.

@@ -692,7 +692,7 @@ def test_a_slip_of_our_own_code_is_not_blamed_on_the_file(
 ) -> None:
     """Such a file is no worse than its siblings: "upload it again" would be a lie, and hide the fault."""
     path = write_series(tmp_path, Phantom(slices=1, rows=8, columns=8))[0]
-    monkeypatch.setattr("daemon.dicom.header.values.Header", lambda found: None)
+    monkeypatch.setattr("daemon.dicom.header.values.Header", lambda _: None)
 
     with pytest.raises(AttributeError):
         read_instance(path)
