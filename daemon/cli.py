@@ -362,11 +362,28 @@ def demo(
 def serve(
     directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="What is served; made if missing.")],
     port: Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0: a free one.")] = 0,
+    faults: Annotated[
+        Path | None,
+        typer.Option(
+            "--faults", metavar="FILE",
+            help="Misbehave as this script says (TOML or JSON), read again whenever it changes; also serves /_admin/,"
+            " with the history of requests and effects.",
+        ),
+    ] = None,
     config: Unused = None,
-) -> int:
-    """Serve a directory through the Drive v3 REST API on 127.0.0.1, until interrupted."""
+) -> int:  # fmt: skip
+    """Serve a directory through the Drive v3 REST API on 127.0.0.1, until interrupted.
+
+    A fault script, as an example: one download in twenty ends early, and there is a quota. In JSON:
+
+        {"seed": 7, "settings": {"units_per_minute": 12000}, "faults": [{"action": "truncate",
+        "kind": "download", "keep_bytes": 1000, "times": -1, "probability": 0.05}]}
+
+    The same in TOML, every key, action and setting: python -m daemon.localdrive.script
+    """
     del config
     from daemon.commands.guard import TRY_AGAIN, UNAVAILABLE
+    from daemon.localdrive.script import BadScript
     from daemon.localdrive.server import AlreadyServed, serve_directory
 
     def ready(endpoint: str) -> None:
@@ -376,12 +393,19 @@ def serve(
         else:
             typer.echo("It takes any bearer token; set SDD_DRIVE_TOKEN to accept one only.")
         typer.echo(f"Try: curl -H 'Authorization: Bearer x' '{endpoint}/drive/v3/files?pageSize=10'")
+        if faults is not None:
+            typer.echo(f"It misbehaves as {faults} says. What came of it: {endpoint}/_admin/faults,")
+            typer.echo(f"{endpoint}/_admin/history and {endpoint}/_admin/history/requests")
         sys.stdout.flush()
 
     # The server ends in order first, and then hands the signal on to this.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(OK))
     try:
-        serve_directory(directory, port, ready)
+        serve_directory(directory, port, ready, faults=faults)
+    except BadScript as exc:
+        for line in str(exc).splitlines():
+            tell(f"{faults}: {line}")
+        return USAGE
     except AlreadyServed as exc:
         tell(f"{exc}: stop the other server (a running daemon has one of its own)")
         return TRY_AGAIN

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -12,27 +13,50 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from daemon.localdrive.app import Api
-from daemon.localdrive.bodies import read_json
+from daemon.localdrive.bodies import read_json, read_small
 from daemon.localdrive.drive import USER_LOG
 from daemon.localdrive.errors import ApiError
-from daemon.localdrive.faults import Faults
-from daemon.localdrive.gate import RequestLog
+from daemon.localdrive.faults import Faults, rule_from
 from daemon.localdrive.items import Item, iso, new_root_id, now_iso
+from daemon.localdrive.line import Line
+from daemon.localdrive.quota import Meters
+from daemon.localdrive.record import RequestLog
 from daemon.localdrive.rules import Caller
 from daemon.localdrive.scanner import Scanner
+from daemon.localdrive.script import Script, parse
+from daemon.localdrive.settings import Settings
 from daemon.model import FOLDER_MIME
 
+_SCRIPT_BYTES = 1 << 20
 _EVERYTHING = Caller(all_drives=True)
+
+
+class Steering:
+    """What changes how the server behaves, while it runs."""
+
+    def __init__(self, settings: Settings, faults: Faults, meters: Meters, line: Line) -> None:
+        self.settings = settings
+        self.faults = faults
+        self.meters = meters
+        self._line = line
+
+    def apply(self, script: Script) -> None:
+        """Begin a script: its settings, its seed, its rules instead of those in force, everything from the start."""
+        seed = {} if script.seed is None else {"seed": script.seed}
+        self.settings.change({**script.settings, **seed})
+        self.faults.replace(script.rules, self.settings.seed)
+        self._line.restart()
 
 
 class Admin:
     """One method for each path below `/_admin/`."""
 
-    def __init__(self, api: Api, scanner: Scanner, faults: Faults, log: RequestLog) -> None:
+    def __init__(self, api: Api, scanner: Scanner, steering: Steering, log: RequestLog) -> None:
         self._api = api
         self._drive = api.drive
         self._scanner = scanner
-        self._faults = faults
+        self._steering = steering
+        self._faults = steering.faults
         self._log = log
 
     def routes(self) -> list[BaseRoute]:
@@ -43,9 +67,12 @@ class Admin:
             ("requests", "GET", self.requests),
             ("requests", "DELETE", self.clear_requests),
             ("history", "GET", self.history),
+            ("history/requests", "GET", self.history_of_requests),
             ("faults", "GET", self.faults),
             ("faults", "POST", self.add_fault),
+            ("faults", "PUT", self.set_script),
             ("faults", "DELETE", self.clear_faults),
+            ("quota", "DELETE", self.reset_quota),
             ("view", "POST", self.view),
             ("flags", "POST", self.flags),
             ("share", "POST", self.share),
@@ -76,7 +103,7 @@ class Admin:
             self._drive.store.set_meta("settings", json.dumps(changed))
         return await self.settings(request)
 
-    def _wrong_values_are_400(self, do: Any, values: dict[str, Any]) -> None:
+    def _wrong_values_are_400(self, do: Callable[[Any], None], values: Any) -> None:
         try:
             do(values)
         except ValueError as exc:
@@ -100,12 +127,33 @@ class Admin:
             {"effects": self._drive.store.history(int(request.query_params.get("after", "0")))}
         )
 
+    async def history_of_requests(self, request: Request) -> Response:
+        """Every request in order, with its number, status, fault and effects (`record.Entry`), of earlier lives too."""
+        params = request.query_params
+        found = self._log.all(int(params.get("after", "0")), int(params.get("limit", "100000")))
+        return JSONResponse({"requests": found})
+
     async def faults(self, _: Request) -> Response:
-        return JSONResponse({"faults": self._faults.state()})
+        return JSONResponse({"seed": self._drive.settings.seed, "faults": self._faults.state()})
 
     async def add_fault(self, request: Request) -> Response:
-        self._wrong_values_are_400(self._faults.add, await read_json(request))
+        """Add one rule behind those in force."""
+        self._wrong_values_are_400(
+            lambda values: self._faults.add(rule_from(values), self._drive.settings.seed),
+            await read_json(request),
+        )
         return await self.faults(request)
+
+    async def set_script(self, request: Request) -> Response:
+        """Begin a script (`script`), TOML or JSON; unlike single settings its own do not outlive a restart."""
+        text = (await read_small(request, _SCRIPT_BYTES)).decode("utf-8", "replace")
+        self._wrong_values_are_400(lambda it: self._steering.apply(parse(it)), text)
+        return await self.faults(request)
+
+    async def reset_quota(self, _: Request) -> Response:
+        """As if nobody had asked for or uploaded anything today."""
+        self._steering.meters.reset()
+        return JSONResponse({})
 
     async def clear_faults(self, request: Request) -> Response:
         self._faults.clear()

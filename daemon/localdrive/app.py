@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from daemon.localdrive import errors, media
+from daemon.localdrive import bodies, errors, lies, media
 from daemon.localdrive.batch import batch
 from daemon.localdrive.bodies import read_json
 from daemon.localdrive.changes import Feed
@@ -22,6 +22,7 @@ from daemon.localdrive.items import Item, is_native, new_id
 from daemon.localdrive.listing import Listing, flag, whole_number
 from daemon.localdrive.metadata import check_body
 from daemon.localdrive.oauth import OAuth
+from daemon.localdrive.record import note
 from daemon.localdrive.resources import Resources
 from daemon.localdrive.revisions import Revisions
 from daemon.localdrive.rules import Caller
@@ -49,6 +50,8 @@ class Api:
         self.feed = Feed(drive)
         self.uploads = Uploads(drive)
         self.revisions = Revisions(drive)
+        self._file_pages = lies.Pages("files", "FileList")
+        self._change_pages = lies.Pages("changes", "ChangeList")
 
     def resources(self, request: Request) -> Resources:
         return Resources(self.drive.tree, caller_of(request).email or self.drive.settings.account_email)
@@ -80,13 +83,20 @@ class Api:
     # ── files
 
     async def files_list(self, request: Request) -> Response:
-        return JSONResponse(
-            self.listing.page(request.query_params, caller_of(request), self.resources(request))
+        params = request.query_params
+        page = self.listing.page(
+            params,
+            caller_of(request),
+            self.resources(request),
+            lag_s=lies.lag_of(request),
+            choose_dropped=lies.dropped_of(request),
         )
+        here = self.listing.token(params, self.listing.offset(params))
+        return JSONResponse(self._file_pages.bend(request, page, lambda: here))
 
     def _file(self, request: Request, item: Item) -> Response:
         wanted = selection("File", request.query_params.get("fields", ""))
-        return JSONResponse(self.resources(request).file(item, wanted))
+        return JSONResponse(lies.one_item(request, self.resources(request).file(item, wanted)))
 
     async def files_get(self, request: Request) -> Response:
         item = self.drive.find(request.path_params["file_id"], caller_of(request))
@@ -125,6 +135,22 @@ class Api:
             blob = await self.uploads.empty_blob()
         return self._file(request, self.drive.create(meta, caller_of(request), blob))
 
+    async def files_copy(self, request: Request) -> Response:
+        meta = await read_json(request)
+        check_body(meta, creating=True)
+        selection("File", request.query_params.get("fields", ""))
+        source = self.drive.find(request.path_params["file_id"], caller_of(request))
+        self._may_download(source)
+        if not source.is_blob:
+            raise errors.forbidden("cannotCopyFile", "This file cannot be copied by the user.")
+        meta = self.drive.copy_meta(source, meta)
+        self.drive.check_create(meta, caller_of(request), source.size)
+        if self.drive.day.is_over(source.size):
+            raise errors.rate_limited("User rate limit exceeded.")
+        blob = await bodies.store_copy(self.drive.tree, self.drive.tree.path(source), sync=self.drive.durable)
+        self.drive.day.add(blob.size)
+        return self._file(request, self.drive.create(meta, caller_of(request), blob))
+
     async def files_update(self, request: Request) -> Response:
         meta = await read_json(request)
         check_body(meta, creating=False)
@@ -159,6 +185,7 @@ class Api:
         ids = [new_id() for _ in range(count)]
         with self.drive.store.transaction():
             self.drive.store.reserve(ids, kind)
+        note(reserved_ids=ids)
         return self._reduced(
             request, "GeneratedIds", {"kind": "drive#generatedIds", "space": "drive", "ids": ids}
         )
@@ -173,6 +200,8 @@ class Api:
         file_id = request.path_params.get("file_id", "")
         kind = request.query_params.get("uploadType", "")
         caller, resources = caller_of(request), self.resources(request)
+        if request.method == "POST" and "upload_id" in request.query_params:
+            return await self.session_put(request)  # rclone sends its chunks with POST
         if kind == "media":
             return await self.uploads.simple(request, file_id, caller, resources)
         if kind == "multipart":
@@ -190,20 +219,24 @@ class Api:
     # ── feed and revisions
 
     async def start_token(self, request: Request) -> Response:
-        value = self.feed.start_token(request.query_params, caller_of(request))
+        value = self.feed.start_token(request.query_params, caller_of(request), lies.lag_of(request))
         return self._reduced(request, "StartPageToken", value)
 
     async def changes_list(self, request: Request) -> Response:
-        return JSONResponse(self.feed.page(request.query_params, caller_of(request), self.resources(request)))
+        params = request.query_params
+        page = self.feed.page(params, caller_of(request), self.resources(request), lies.lag_of(request))
+        return JSONResponse(self._change_pages.bend(request, page, lambda: params["pageToken"]))
 
     async def revisions_list(self, request: Request) -> Response:
         item = self._shared_drive_too(request)
-        shown = [self.resources(request).revision(row) for row in self.revisions.all(item)]
+        shown = [
+            self.resources(request).revision(row) for row in self.revisions.all(item, lies.lag_of(request))
+        ]
         return self._reduced(request, "RevisionList", {"kind": "drive#revisionList", "revisions": shown})
 
     async def revisions_get(self, request: Request) -> Response:
         item = self._shared_drive_too(request)
-        row = self.revisions.one(item, request.path_params["revision_id"])
+        row = self.revisions.one(item, request.path_params["revision_id"], lies.lag_of(request))
         if request.query_params.get("alt") != "media":
             return self._reduced(request, "Revision", self.resources(request).revision(row))
         self._may_download(item)
@@ -249,6 +282,7 @@ def make_app(api: Api, more: list[BaseRoute], lifespan: Callable[[Any], Any]) ->
         route(v3 + "/files/{file_id}", "GET", api.files_get),
         route(v3 + "/files/{file_id}", "PATCH", api.files_update),
         route(v3 + "/files/{file_id}", "DELETE", api.files_delete),
+        route(v3 + "/files/{file_id}/copy", "POST", api.files_copy),
         route(v3 + "/files/{file_id}/export", "GET", api.export),
         route(v3 + "/files/{file_id}/revisions", "GET", api.revisions_list),
         route(v3 + "/files/{file_id}/revisions/{revision_id}", "GET", api.revisions_get),
@@ -263,6 +297,7 @@ def make_app(api: Api, more: list[BaseRoute], lifespan: Callable[[Any], Any]) ->
             route(prefix + v3 + "/files", "PUT", api.session_put),
             route(prefix + v3 + "/files", "DELETE", api.session_delete),
             route(prefix + v3 + "/files/{file_id}", "PATCH", api.upload),
+            route(prefix + v3 + "/files/{file_id}", "POST", api.session_put),
             route(prefix + v3 + "/files/{file_id}", "PUT", api.session_put),
             route(prefix + v3 + "/files/{file_id}", "DELETE", api.session_delete),
         ]

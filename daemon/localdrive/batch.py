@@ -76,6 +76,7 @@ async def _call(request: Request, app: ASGIApp, content: bytes) -> tuple[int, li
         "raw_path": url.path.encode(),
         "query_string": url.query.encode(),
         "headers": [*headers, (b"content-length", str(len(body)).encode())],
+        "in_batch": True,
     }
     sent: list[Message] = []
 

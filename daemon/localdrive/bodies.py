@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from daemon.localdrive import errors
 from daemon.localdrive.items import Blob
 from daemon.localdrive.tree import Tree
 
-SMALL_UPLOAD_BYTES = 5 * 1024 * 1024
 _METADATA_BYTES = 1024 * 1024
 
 
@@ -55,6 +55,21 @@ async def store_bytes(tree: Tree, data: bytes, *, sync: bool) -> Blob:
     path.write_bytes(data)
     if len(data) < 1 << 20 and not sync:
         return hash_file(path, sync=False)
+    return await asyncio.to_thread(hash_file, path, sync=sync)
+
+
+async def store_copy(tree: Tree, source: Path, *, sync: bool) -> Blob:
+    """Copy a file of the tree to the hidden area.
+
+    Raises:
+        ApiError: 503 where people took it away.
+    """
+    path = tree.tmp_path("blob-" + secrets.token_hex(8))
+    try:
+        await asyncio.to_thread(shutil.copyfile, source, path)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise errors.backend_error() from None
     return await asyncio.to_thread(hash_file, path, sync=sync)
 
 

@@ -33,18 +33,21 @@ class Feed:
             raise errors.ApiError(404, "notFound", f"Shared drive not found: {drive_id}", location="driveId")
         return drive_id
 
-    def _next_seq(self, log: str) -> int:
+    def _next_seq(self, log: str, lag_s: float) -> int:
         """Return the first entry that is not visible yet."""
-        return self._drive.store.first_young(log, time.time() - self._drive.settings.feed_lag_s)
+        young_s = max(lag_s, self._drive.settings.feed_lag_s)
+        return self._drive.store.first_young(log, time.time() - young_s)
 
-    def start_token(self, params: Mapping[str, str], caller: Caller) -> Resource:
+    def start_token(self, params: Mapping[str, str], caller: Caller, lag_s: float = 0.0) -> Resource:
         return {
             "kind": "drive#startPageToken",
-            "startPageToken": str(self._next_seq(self._log(params, caller))),
+            "startPageToken": str(self._next_seq(self._log(params, caller), lag_s)),
         }
 
-    def page(self, params: Mapping[str, str], caller: Caller, resources: Resources) -> Resource:
-        """Return one page of entries, oldest first.
+    def page(
+        self, params: Mapping[str, str], caller: Caller, resources: Resources, lag_s: float = 0.0
+    ) -> Resource:
+        """Return one page of entries, oldest first; as it was `lag_s` ago, if the settings do not ask for more.
 
         Raises:
             ApiError: 400 required or invalid at `pageToken`; 404 on a shared drive that is gone.
@@ -70,7 +73,7 @@ class Feed:
             body["nextPageToken"] = text
             return dict(apply(body, wanted))
         limit = min(page_size, 1000, settings.feed_page_max)
-        end = max(self._next_seq(log), token)
+        end = max(self._next_seq(log, lag_s), token)
         rows = [row for row in store.changes(log, token, limit + 1) if row[0] < end]
         more = len(rows) > limit
         rows = rows[:limit]

@@ -6,12 +6,15 @@ import os
 import shutil
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from daemon.localdrive import errors
 from daemon.localdrive.items import Blob, Item, guess_mime, iso, new_id, new_revision_id
+from daemon.localdrive.quota import UploadDay
+from daemon.localdrive.record import request_number
 from daemon.localdrive.rules import Caller, Rules, merged_properties
 from daemon.localdrive.settings import Settings
 from daemon.localdrive.store import Store
@@ -28,8 +31,15 @@ class Drive(Rules):
     def __init__(self, store: Store, tree: Tree, settings: Settings, *, durable: bool) -> None:
         super().__init__(store, tree, settings)
         self.durable = durable
+        self.day = UploadDay(store, settings)
         self.older: dict[str, deque[tuple[float, float, Item | None]]] = {}
         """For listings that lag: (time of the change, lag, the item before it). In memory only."""
+        self.asked_lag_s: Callable[[], float] = lambda: 0.0
+        """How far back a scripted answer may want to look, whatever the settings say."""
+
+    def remember_s(self) -> float:
+        """Return how long a listing may have to know how an item was before its last change."""
+        return max(self.settings.search_lag_s, self.asked_lag_s())
 
     # ── writing one item
 
@@ -50,7 +60,7 @@ class Drive(Rules):
         """Remember the effect: for listings that lag, for the feed, and for the checker. Inside a transaction."""
         now = time.time()
         lag = self.settings.listing_lag_s if source == "api" else self.settings.dropped_listing_lag_s
-        if lag > 0:
+        if lag > 0 or self.remember_s() > 0:
             self.older.setdefault(item.id, deque()).append((now, lag, before))
         if not silent:
             log = self.log_of(item)
@@ -60,6 +70,7 @@ class Drive(Rules):
         self.store.add_history(
             now,
             {
+                "request": request_number(item.id),
                 "op": op,
                 "source": source,
                 "file_id": item.id,
@@ -134,6 +145,20 @@ class Drive(Rules):
             self.record("create", item, None, source="api")
         return item
 
+    def copy_meta(self, source: Item, meta: dict[str, Any]) -> dict[str, Any]:
+        """Return what a copy is described by: the source's own, marks of its maker included, overruled by `meta`."""
+        own = {
+            "name": f"Copy of {source.name}",
+            "mimeType": source.mime,
+            "parents": self.tree.visible_parents(source) or ["root"],
+            "description": source.description,
+        }
+        merged = {
+            "properties": merged_properties(source.properties, meta.get("properties")),
+            "appProperties": merged_properties(source.app_properties, meta.get("appProperties")),
+        }
+        return {**own, **meta, **merged}
+
     def _shortcut_target(self, meta: dict[str, Any], caller: Caller) -> Item:
         target_id = (meta.get("shortcutDetails") or {}).get("targetId")
         if not target_id:
@@ -161,6 +186,7 @@ class Drive(Rules):
         remove_parents: str = "",
         blob: Blob | None = None,
         media_type: str = "",
+        source: str = "api",
     ) -> Item:
         """Change metadata, place and bytes in one step."""
         before = self.find(file_id, caller)
@@ -190,7 +216,7 @@ class Drive(Rules):
             if blob is not None:
                 self._keep_old_bytes(before)
                 self.store.rename_after_commit(Path(blob.path), self.tree.path(item))
-            saved = self._save(op, item, before)
+            saved = self._save(op, item, before, source=source)
             if target is not None and before.is_folder and before.drive_id != saved.drive_id:
                 self._follow_into_drive(saved)
             if blob is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 
@@ -51,6 +52,17 @@ class ApiError(Exception):
         error: dict[str, Any] = {"code": self.status, "message": self.message, "errors": [item]}
         if self.details:
             error["details"] = self.details
+        return json.dumps({"error": error}).encode()
+
+    def new_body(self) -> bytes:
+        """Return the newer shape: a status and details instead of `errors[]`. Source: drive-api.md, section 5."""
+        reason = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.reason).upper()
+        detail = {
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": reason,
+            "domain": "googleapis.com",
+        }
+        error = {"code": self.status, "message": self.message, "status": reason, "details": [detail]}
         return json.dumps({"error": error}).encode()
 
 
@@ -126,5 +138,16 @@ def unauthorized() -> ApiError:
     )
 
 
-def rate_limited() -> ApiError:
-    return ApiError(403, "userRateLimitExceeded", "User Rate Limit Exceeded", domain="usageLimits")
+def rate_limited(message: str = "User Rate Limit Exceeded") -> ApiError:
+    return ApiError(403, "userRateLimitExceeded", message, domain="usageLimits")
+
+
+def folder_full() -> ApiError:
+    return forbidden(
+        "numChildrenInNonRootLimitExceeded",
+        "The limit for this folder's number of children (files and folders) has been exceeded.",
+    )
+
+
+def shared_drive_full() -> ApiError:
+    return forbidden("teamDriveFileLimitExceeded", "The file limit for this shared drive has been exceeded.")

@@ -1,55 +1,40 @@
-"""What every request passes before it reaches its answer: the log, faults, quota, the bearer token."""
+"""What every request passes before it reaches its answer: the record, the line, faults, quota, the bearer token."""
 
 from __future__ import annotations
 
 import asyncio
-import re
+import json
 import time
-from collections import Counter, deque
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from daemon.localdrive import errors
+from daemon.localdrive import errors, record, wire
+from daemon.localdrive.actions import Ask
 from daemon.localdrive.errors import ApiError
-from daemon.localdrive.faults import Fault, Faults, Quota, over_quota, price
+from daemon.localdrive.faults import Fault, Faults
+from daemon.localdrive.line import Line
 from daemon.localdrive.oauth import DRIVE_SCOPE, OAuth
+from daemon.localdrive.quota import Meters, price
+from daemon.localdrive.record import Entry, RequestLog
 from daemon.localdrive.settings import Settings
 
-_SECRET = re.compile(r"(?<=[?&])(access_token|key|oauth_token|upload_id|session_crd|code|approve)=[^&]*")
 _OPEN = ("/o/oauth2/", "/token", "/oauth2/", "/_admin/")
+_INSTEAD = {
+    "status",
+    "html",
+    "rate_limit",
+    "storage_full",
+    "folder_full",
+    "day_full",
+    "refuse_token",
+    "invalid_grant",
+    "unauthorized",
+}
+_BENT = {"truncate": wire.Truncated, "cut_body": wire.Reset, "stall_body": wire.Stalled, "short": wire.Short}
 
-
-class RequestLog:
-    """The recent requests and counters of all; for tests and for the administrator."""
-
-    def __init__(self) -> None:
-        self.recent: deque[dict[str, Any]] = deque(maxlen=20_000)
-        self.by_kind: Counter[str] = Counter()
-        self.units = 0
-        self.total = 0
-
-    def clear(self) -> None:
-        self.recent.clear()
-        self.by_kind.clear()
-        self.units = self.total = 0
-
-    def add(self, method: str, path: str, query: str, kind: str, units: int) -> dict[str, Any]:
-        self.total += 1
-        self.units += units
-        self.by_kind[kind] += 1
-        entry = {
-            "seq": self.total,
-            "epoch_s": time.time(),
-            "method": method,
-            "path": path,
-            "query": _SECRET.sub(r"\1=***", "?" + query)[1:] if query else "",
-            "kind": kind,
-            "units": units,
-            "status": 0,
-        }
-        self.recent.append(entry)
-        return entry
+Takeover = Callable[[Fault, str], Awaitable[None]]
+"""Changes what was just created (`id_taken`), as somebody else would have."""
 
 
 class Gate:
@@ -63,6 +48,9 @@ class Gate:
         oauth: OAuth,
         faults: Faults,
         log: RequestLog,
+        meters: Meters,
+        line: Line,
+        take_over: Takeover,
         admin_token: bool,
     ) -> None:
         self._app = app
@@ -70,8 +58,10 @@ class Gate:
         self._oauth = oauth
         self._faults = faults
         self._log = log
+        self._meters = meters
+        self._line = line
+        self._take_over = take_over
         self._admin_token = admin_token
-        self._quota = Quota()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -82,23 +72,54 @@ class Gate:
                 return await _answer(send, errors.unauthorized())
             return await self._app(scope, receive, send)
         query = scope["query_string"].decode("latin-1")
-        where = f"{path}?{query}"
-        kind, units = price(scope["method"], where)
-        entry = self._log.add(scope["method"], path, query, kind, units)
+        kind, units = price(scope["method"], f"{path}?{query}")
+        entry = self._log.begin(scope["method"], path, query, kind, units)
+        fault = self._faults.match(Ask(scope["method"], path, query, kind, _has(scope, b"range")))
+        if fault is not None:
+            self._log.met(entry, fault.rule.action, fault.number)
+        self._log.save(entry)
+        mark = record.current.set(entry)
+        try:
+            return await self._pass(scope, receive, send, entry, fault)
+        finally:
+            record.current.reset(mark)
+            self._log.end(entry)
+
+    async def _pass(
+        self, scope: Scope, receive: Receive, send: Send, entry: Entry, fault: Fault | None
+    ) -> None:
+        connection = wire.Connection(send)
+        onward = send
+        if "in_batch" not in scope:
+            await self._line.wait_for_answer()
+            receive, onward = self._line.slowed_receive(receive), self._line.slowed_send(send)
+
+        async def counting() -> Message:
+            message = await receive()
+            entry["bytes_in"] += len(message.get("body", b""))
+            return message
 
         async def noting(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                entry["status"] = message["status"]
-            await send(message)
+            if "in_batch" in scope or not connection.is_gone:
+                entry["status"] = message.get("status", entry["status"])
+                entry["bytes_out"] += len(message.get("body", b""))
+            await onward(message)
 
-        fault = self._faults.match(scope["method"], where)
-        if fault is not None:
-            return await self._misbehave(fault, scope, receive, noting, send, entry)
-        return await self._admit(scope, receive, noting, units)
+        if fault is None:
+            return await self._admit(scope, counting, noting, entry)
+        if delay_s := fault.delay_s():
+            await asyncio.sleep(delay_s)
+        return await self._misbehave(fault, scope, counting, noting, connection, entry)
 
-    async def _admit(self, scope: Scope, receive: Receive, send: Send, units: int) -> None:
-        if not self._quota.charge(units, self._settings.units_per_minute):
-            return await _send_fault(send, over_quota(empty_429=self._settings.quota_answers_429))
+    async def _admit(self, scope: Scope, receive: Receive, send: Send, entry: Entry) -> None:
+        if refused := self._meters.refuses(entry["kind"], entry["units"]):
+            entry["refused"] = refused
+            await wire.drain(receive)
+            if refused == "units" and self._settings.quota_answers_429:
+                return await wire.answer(send, 429, [], b"")
+            # The dot is all that tells the 750 GB day, and not reliably (drive-api.md, section 5).
+            message = "User rate limit exceeded." if refused == "day" else "User Rate Limit Exceeded"
+            return await _answer(send, errors.rate_limited(message))
         if not scope["path"].startswith(_OPEN) and not _is_session(scope):
             identity = self._oauth.identity(_bearer(scope))
             if identity is None:
@@ -110,92 +131,94 @@ class Gate:
         return await self._app(scope, receive, send)
 
     async def _misbehave(
-        self, fault: Fault, scope: Scope, receive: Receive, noting: Send, send: Send, entry: dict[str, Any]
+        self,
+        fault: Fault,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        connection: wire.Connection,
+        entry: Entry,
     ) -> None:
-        if fault.delay_s:
-            await asyncio.sleep(fault.delay_s)
-        entry["fault"] = fault.action
-        if fault.action == "delay":
-            return await self._admit(scope, receive, noting, entry["units"])
-        if fault.action == "status":
-            # The body is read first: a real front end does, and a client still sending would see a broken pipe.
-            await _drain(receive)
-            return await _send_fault(noting, fault)
-        if fault.action == "truncate":
-            return await self._admit(
-                scope, receive, _truncating(noting, fault.truncate_bytes, send), entry["units"]
-            )
-        if fault.action in {"cut_after", "status_after"}:
-            await self._admit(scope, receive, _swallow, entry["units"])
-        if fault.action == "status_after":
-            return await _send_fault(noting, fault)
-        return _cut(send)
+        action, stall_s = fault.rule.action, fault.rule.stall_s
+        if action in _INSTEAD:
+            # Refused requests cost too.
+            self._meters.refuses(entry["kind"], entry["units"])
+            await wire.drain(receive)
+            return await self._instead(fault, send)
+        if action == "stall":
+            await wire.drain(receive)
+            await connection.be_silent(stall_s)
+        elif action in {"cut_after", "status_after", "stall_after", "id_taken"}:
+            return await self._after(fault, scope, receive, send, connection, entry)
+        elif action != "cut_before":
+            if fault.action.is_lie:
+                scope["fault"] = fault
+            if action == "ignore_range":
+                scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"range"]
+            if action == "cut_upload":
+                receive = wire.CutReceive(fault, receive, connection).receive
+            return await self._admit(scope, receive, self._bent(fault, send, connection), entry)
+        return connection.reset()
 
+    def _bent(self, fault: Fault, send: Send, connection: wire.Connection) -> Send:
+        action = fault.rule.action
+        if action in _BENT:
+            return _BENT[action](fault, send, connection).send
+        if action == "drip":
+            return wire.Dripping(fault, send, connection).send
+        if action == "flip_down":
+            return wire.Flipped(fault, send).send
+        return send
 
-def _truncating(noting: Send, keep: int, send: Send) -> Send:
-    left = keep
+    async def _instead(self, fault: Fault, send: Send) -> None:
+        action = fault.rule.action
+        if action == "invalid_grant":
+            said = {"error": "invalid_grant", "error_description": "Token has been expired or revoked."}
+            headers = [(b"content-type", b"application/json; charset=UTF-8")]
+            return await wire.answer(send, 400, headers, json.dumps(said).encode())
+        if action == "unauthorized":
+            if self._settings.auth == "oauth":
+                self._oauth.expire_access()
+            return await _answer(send, errors.unauthorized())
+        return await wire.answer(send, *fault.answer(time.time()))
 
-    async def truncating(message: Message) -> None:
-        nonlocal left
-        if message["type"] != "http.response.body":
-            return await noting(message)
-        if left < 0:
-            return None
-        body = message.get("body", b"")[:left]
-        left -= len(message.get("body", b""))
-        await noting({"type": "http.response.body", "body": body, "more_body": True})
-        if left <= 0:
-            left = -1
-            _cut(send, abort=False)
-        return None
-
-    return truncating
-
-
-async def _swallow(message: Message) -> None:
-    """An answer nobody will read."""
-
-
-def _cut(send: Send, *, abort: bool = True) -> None:
-    """Drop the connection under the request. Relies on `send` being a method of uvicorn's request cycle."""
-    cycle = getattr(send, "__self__", None)
-    if cycle is None:  # a call inside a batch
-        return
-    cycle.disconnected = True
-    if abort:
-        cycle.transport.abort()
-    else:
-        cycle.transport.close()
-
-
-async def _drain(receive: Receive) -> None:
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect" or not message.get("more_body"):
-            return
-
-
-async def _send_fault(send: Send, fault: Fault) -> None:
-    status, headers, body = fault.answer()
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [*headers, (b"content-length", str(len(body)).encode())],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
+    async def _after(
+        self,
+        fault: Fault,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        connection: wire.Connection,
+        entry: Entry,
+    ) -> None:
+        """The effect is there, its answer is not."""
+        action = fault.rule.action
+        held = wire.Held(whole=action == "id_taken")
+        await self._admit(scope, receive, held.send, entry)
+        entry["true_status"] = held.status
+        if action == "id_taken":
+            if not entry["effects"] or held.status != 200:
+                # Nothing was created yet (the start of a session, a chunk before the last one).
+                fault.give_back()
+                self._log.not_met(entry)
+                return await held.release(send)
+            await self._take_over(fault, entry["effects"][0])
+            return await _answer(send, errors.id_in_use())
+        if action == "status_after":
+            return await wire.answer(send, *fault.answer(time.time()))
+        if action == "stall_after":
+            await connection.be_silent(fault.rule.stall_s)
+        return connection.reset()
 
 
 async def _answer(send: Send, error: ApiError) -> None:
-    body = error.body()
     headers = [(k.lower().encode(), v.encode()) for k, v in error.headers.items()]
-    headers += [
-        (b"content-type", b"application/json; charset=UTF-8"),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    headers.append((b"content-type", b"application/json; charset=UTF-8"))
+    await wire.answer(send, error.status, headers, error.body())
+
+
+def _has(scope: Scope, header: bytes) -> bool:
+    return any(name == header for name, _ in scope["headers"])
 
 
 def _bearer(scope: Scope) -> str:
@@ -209,7 +232,10 @@ def _bearer(scope: Scope) -> str:
 def _is_session(scope: Scope) -> bool:
     """A session URI is its own credential; a bearer token sent with it is judged all the same."""
     return (
-        not _bearer(scope) and scope["method"] in {"PUT", "DELETE"} and b"upload_id=" in scope["query_string"]
+        not _bearer(scope)
+        and "/upload/" in scope["path"]
+        and scope["method"] in {"PUT", "POST", "DELETE"}
+        and b"upload_id=" in scope["query_string"]
     )
 
 

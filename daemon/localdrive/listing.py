@@ -39,6 +39,10 @@ _ORDERS: dict[str, Callable[[Item], Any]] = {
 }
 
 
+def _none(_: list[str]) -> list[str]:
+    return []
+
+
 def flag(params: Mapping[str, str], name: str) -> bool:
     """Return a boolean parameter; absent is false.
 
@@ -73,8 +77,20 @@ class Listing:
     def __init__(self, drive: Drive) -> None:
         self._drive = drive
 
-    def page(self, params: Mapping[str, str], caller: Caller, resources: Resources) -> Resource:
+    def page(
+        self,
+        params: Mapping[str, str],
+        caller: Caller,
+        resources: Resources,
+        *,
+        lag_s: float = 0.0,
+        choose_dropped: Callable[[list[str]], list[str]] = _none,
+    ) -> Resource:
         """Return one page.
+
+        Args:
+            lag_s: show what was there so long ago, if the settings do not ask for more.
+            choose_dropped: given the parents a query names, returns those whose children are missing.
 
         Raises:
             ApiError: 400 on a bad parameter, 403/404 on shared drives asked for wrongly.
@@ -85,8 +101,8 @@ class Listing:
         belongs = self._corpora(params, caller)
         node = query.parse(params["q"]) if params.get("q", "").strip() else None
         orders = self._orders(params.get("orderBy", ""))
-        start = self._offset(params)
-        found = self._found(node, belongs)
+        start = self.offset(params)
+        found = self._found(node, belongs, lag_s, choose_dropped)
         found.sort(key=lambda i: (i.created, i.id), reverse=True)
         for key, descending in reversed(orders):
             found.sort(key=key, reverse=descending)
@@ -101,7 +117,7 @@ class Listing:
             each = wanted.get("files", wanted.get("*", {}))
             out["files"] = [resources.file(item, each) for item in page]
         if start + page_size < len(found) and (everything or "nextPageToken" in wanted):
-            out["nextPageToken"] = self._token(params, start + page_size)
+            out["nextPageToken"] = self.token(params, start + page_size)
         return out
 
     def _corpora(self, params: Mapping[str, str], caller: Caller) -> Callable[[Item], bool]:
@@ -148,12 +164,21 @@ class Listing:
             found.append((_ORDERS[words[0]], len(words) == 2))
         return found
 
-    def _found(self, node: query.Node | None, belongs: Callable[[Item], bool]) -> list[Item]:
+    def _found(
+        self,
+        node: query.Node | None,
+        belongs: Callable[[Item], bool],
+        lag_s: float,
+        choose_dropped: Callable[[list[str]], list[str]],
+    ) -> list[Item]:
         tree, root_id = self._drive.tree, self._drive.store.root_id
         parent = query.single_parent(node) if node is not None else ""
         parent = root_id if parent == "root" else parent
-        dropped = query.dropped_parent(node) if node is not None else ""
-        dropped = root_id if dropped == "root" else dropped
+        named = query.named_parents(node) if node is not None else []
+        missing = choose_dropped(named)
+        if self._drive.settings.or_drops_parents and node is not None:
+            missing.append(query.dropped_parent(node))
+        dropped = {root_id if folder_id == "root" else folder_id for folder_id in missing}
         known: dict[str, bool] = {}
 
         def trashed(item: Item) -> bool:
@@ -168,36 +193,43 @@ class Listing:
         hidden = any(folder.flags for folder in self._drive.store.folders.values())
         return [
             item
-            for item in self._late(parent)
+            for item in self._late(parent, lag_s)
             if item.id != root_id
             and belongs(item)
-            and (not dropped or item.parent != dropped)
+            and item.parent not in dropped
             and (node is None or query.matches(node, item, view))
             and not (hidden and tree.is_hidden(item))
             and not item.flags.get("no_access")
         ]
 
-    def _late(self, parent: str) -> list[Item]:
+    def _late(self, parent: str, asked_s: float) -> list[Item]:
         """Return the items (under `parent`, if given) as a listing sees them now: recent writes are not in it."""
         store, older, now = self._drive.store, self._drive.older, time.time()
+        remember_s = self._drive.remember_s()
+        if not parent:
+            asked_s = max(asked_s, self._drive.settings.search_lag_s)
         then: dict[str, Item | None] = {}
         for file_id in list(older):
             entries = older[file_id]
-            while entries and entries[0][0] + entries[0][1] <= now:
+            while entries and entries[0][0] + max(entries[0][1], remember_s) <= now:
                 entries.popleft()
-            if entries:
-                then[file_id] = entries[0][2]
-            else:
+            if not entries:
                 del older[file_id]
+                continue
+            hidden = [before for at, lag, before in entries if at + max(lag, asked_s) > now]
+            if hidden:
+                then[file_id] = hidden[0]
         items = store.children(parent) if parent else list(store.every())
         late = [item for item in then.values() if item is not None and (not parent or item.parent == parent)]
         return [item for item in items if item.id not in then] + late
 
-    def _token(self, params: Mapping[str, str], offset: int) -> str:
+    def token(self, params: Mapping[str, str], offset: int) -> str:
+        """Return the page token that goes on at `offset`."""
         body = json.dumps([offset, self._query_mark(params), self._drive.settings.list_token_epoch])
         return "~!!~" + base64.urlsafe_b64encode(body.encode()).decode()
 
-    def _offset(self, params: Mapping[str, str]) -> int:
+    def offset(self, params: Mapping[str, str]) -> int:
+        """Return where the page asked for begins; 400 where its token is refused."""
         token = params.get("pageToken", "")
         if not token:
             return 0

@@ -214,6 +214,11 @@ def dropped_parent(node: Node) -> str:
     return ""
 
 
+def named_parents(node: Node) -> list[str]:
+    """Return every parent the query names, each once, in order."""
+    return list(dict.fromkeys(_parents_in(node)))
+
+
 def _parents_in(node: Node) -> list[str]:
     if isinstance(node, Term):
         return [node.value] if node.key == "parents" else []

@@ -17,7 +17,7 @@ class Revisions:
     def __init__(self, drive: Drive) -> None:
         self._drive = drive
 
-    def all(self, item: Item) -> list[dict[str, Any]]:
+    def all(self, item: Item, lag_s: float = 0.0) -> list[dict[str, Any]]:
         """Return the revisions that are visible, oldest first.
 
         Raises:
@@ -25,12 +25,12 @@ class Revisions:
         """
         if not self._drive.tree.capabilities(item)["canReadRevisions"]:
             raise errors.no_permission(item.id)
-        young = time.time() - self._drive.settings.revision_lag_s
+        young = time.time() - max(lag_s, self._drive.settings.revision_lag_s)
         return [row for row in self._drive.store.revisions(item.id) if row["epoch_s"] <= young]
 
-    def one(self, item: Item, revision_id: str) -> dict[str, Any]:
+    def one(self, item: Item, revision_id: str, lag_s: float = 0.0) -> dict[str, Any]:
         """Return one revision; 404 if it does not exist, no longer or not yet. The alias ``head`` is not served."""
-        for row in self.all(item):
+        for row in self.all(item, lag_s):
             if row["id"] == revision_id:
                 return row
         raise errors.ApiError(404, "notFound", f"Revision not found: {revision_id}.", location="revisionId")

@@ -91,6 +91,12 @@ class Rules:
             raise errors.forbidden(
                 "insufficientParentPermissions", "Insufficient permissions for the specified parent."
             )
+        limit, most = self.settings.folder_children_limit, self.settings.shared_drive_items_limit
+        # Roots and shared drives are spared; what lies in the trash counts (drive-api.md, section 6).
+        if limit and parent.parent and not parent.drive_id and self.store.count("parent", parent.id) >= limit:
+            raise errors.folder_full()
+        if most and parent.drive_id and self.store.count("drive_id", parent.drive_id) > most:
+            raise errors.shared_drive_full()
 
     def too_deep(self, parent: Item) -> errors.ApiError:
         reason = "teamDriveHierarchyTooDeep" if parent.drive_id else "myDriveHierarchyDepthLimitExceeded"

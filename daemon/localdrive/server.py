@@ -20,12 +20,16 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
-from daemon.localdrive.admin import Admin
+from daemon.localdrive import lies, script
+from daemon.localdrive.admin import Admin, Steering
 from daemon.localdrive.app import Api, batch_route, make_app
 from daemon.localdrive.drive import Drive
-from daemon.localdrive.faults import Faults
-from daemon.localdrive.gate import Gate, RequestLog
+from daemon.localdrive.faults import Fault, Faults
+from daemon.localdrive.gate import Gate
+from daemon.localdrive.line import Line
 from daemon.localdrive.oauth import OAuth
+from daemon.localdrive.quota import Meters
+from daemon.localdrive.record import RequestLog
 from daemon.localdrive.scanner import Scanner
 from daemon.localdrive.settings import Settings
 from daemon.localdrive.store import Store
@@ -44,8 +48,12 @@ class _Nameless(logging.Handler):
             frames = traceback.extract_tb(error.__traceback__)[-4:]
             places = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames))
             text += f": {type(error).__name__} at {places}"
-        with suppress(OSError):
-            sys.stderr.write(f"embedded Drive: {text}\n")
+        _say(text)
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):
+        sys.stderr.write(f"embedded Drive: {text}\n")
 
 
 class AlreadyServed(Exception):
@@ -61,7 +69,7 @@ class Options:
         port: 0 for a free one.
         index: the SQLite file; None for `DIRECTORY/.sdd-drive/index.sqlite`.
         token: the only bearer token accepted; empty with `settings.auth` "off".
-        admin: serve `/_admin/…` and keep the history of effects.
+        admin: serve `/_admin/…` and keep the history of requests and effects.
         durable: survive the loss of power, not only of the process.
         watch_stdin: end when standard input closes, that is, with the parent.
     """
@@ -74,6 +82,8 @@ class Options:
     durable: bool = True
     watch_stdin: bool = False
     settings: Settings = field(default_factory=Settings)
+    faults: Path | None = None
+    """A fault script (`script`), read at start and whenever it changes."""
 
 
 def _lock(path: Path) -> int:
@@ -110,6 +120,7 @@ def build(options: Options) -> tuple[ASGIApp, Store]:
 
     Raises:
         AlreadyServed: another server has the directory.
+        BadScript: the fault script is wrong.
     """
     directory = options.directory.resolve()
     hidden = directory / HIDDEN
@@ -124,12 +135,18 @@ def build(options: Options) -> tuple[ASGIApp, Store]:
     _clear_hidden(tree, store)
     drive = Drive(store, tree, settings, durable=options.durable)
     oauth = OAuth(store, settings, options.token)
-    faults, log = Faults(), RequestLog()
+    faults, line = Faults(), Line(settings)
+    log = RequestLog(store.path.with_name("requests.sqlite") if options.admin else None)
+    meters = Meters(settings, drive.day)
+    drive.asked_lag_s = faults.longest_lag_s
     api = Api(drive, oauth)
     scanner = Scanner(drive)
+    steering = Steering(settings, faults, meters, line)
+    if options.faults is not None:
+        steering.apply(script.read(options.faults))
     gate: list[ASGIApp] = []
     more = [batch_route(lambda: gate[0])]
-    routes = [*more, *Admin(api, scanner, faults, log).routes()] if options.admin else list(more)
+    routes = [*more, *Admin(api, scanner, steering, log).routes()] if options.admin else list(more)
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
@@ -137,16 +154,27 @@ def build(options: Options) -> tuple[ASGIApp, Store]:
             # What lies there already is there from the first request on; a huge tree must not hold up the start.
             with suppress(OSError, TimeoutError):
                 await asyncio.wait_for(scanner.scan(), FIRST_SCAN_AT_MOST_S)
-        task = asyncio.create_task(scanner.run())
+        tasks = [asyncio.create_task(scanner.run())]
+        if options.faults is not None:
+            tasks.append(asyncio.create_task(script.follow(options.faults, steering.apply, _say)))
         yield
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        log.close()
 
     app = make_app(api, list(routes), lifespan)
+
+    async def take_over(fault: Fault, file_id: str) -> None:
+        await lies.take_over(drive, fault, file_id)
+
     gate.append(
-        Gate(app, settings=settings, oauth=oauth, faults=faults, log=log, admin_token=bool(options.token))
-    )
+        Gate(
+            app, settings=settings, oauth=oauth, faults=faults, log=log, meters=meters, line=line,
+            take_over=take_over, admin_token=bool(options.token),
+        )
+    )  # fmt: skip
     return gate[0], store
 
 
@@ -217,8 +245,24 @@ def _end_of_input(server: uvicorn.Server) -> None:
     server.force_exit = True
 
 
-def serve_directory(directory: Path, port: int, on_ready: Callable[[str], None]) -> None:
-    """`sdd-dicom drive serve DIRECTORY [--port N]`: in this process, until interrupted. `SDD_DRIVE_TOKEN` is honoured."""
+def serve_directory(
+    directory: Path, port: int, on_ready: Callable[[str], None], *, faults: Path | None = None
+) -> None:
+    """`sdd-dicom drive serve DIRECTORY [--port N] [--faults FILE]`: in this process, until interrupted.
+
+    `SDD_DRIVE_TOKEN` is honoured. With a fault script the history is kept and `/_admin/…` is served, too.
+
+    Raises:
+        BadScript: the fault script is wrong; nothing was served.
+    """
     token = os.environ.get("SDD_DRIVE_TOKEN", "")
     settings = Settings(auth="token" if token else "off")
-    serve(Options(directory=directory, port=port, token=token, settings=settings), on_ready)
+    options = Options(
+        directory=directory,
+        port=port,
+        token=token,
+        settings=settings,
+        admin=faults is not None,
+        faults=faults,
+    )
+    serve(options, on_ready)

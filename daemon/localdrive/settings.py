@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+_CHOICES = {"auth": ("off", "token", "oauth"), "quota_model": ("minute", "bucket")}
+
 
 @dataclass(slots=True)
 class Settings:
@@ -14,6 +16,10 @@ class Settings:
     """`files.list` shows the state before a write of the API for this long."""
     dropped_listing_lag_s: float = 0.0
     """The same for what people do in the directory: the scanner's two looks are late enough."""
+    search_lag_s: float = 0.0
+    """Queries other than for one parent's children lag at least so long: searches are later than listings."""
+    or_drops_parents: bool = True
+    """Of several parents joined by `or` in a query, the last one's children are missing, as with the real Drive."""
     feed_lag_s: float = 1.0
     """A change entry becomes visible this long after the change."""
     revision_lag_s: float = 2.0
@@ -27,10 +33,34 @@ class Settings:
     access_token_life_s: float = 3600.0
     storage_limit_bytes: int = 0
     service_account_has_storage: bool = False
+    shared_drive_items_limit: int = 0
+    """Items in a shared drive, trash included; above: 403 teamDriveFileLimitExceeded."""
+    folder_children_limit: int = 0
+    """Items in a folder that is not a root; above: 403 numChildrenInNonRootLimitExceeded."""
     units_per_minute: int = 0
-    """0: the quota is not counted against requests."""
+    """0: the quota is not counted against requests. Refused requests cost their units too."""
+    quota_model: str = "minute"
+    """``minute``: the sum of the last sixty seconds; ``bucket``: fills evenly and holds five seconds."""
     quota_answers_429: bool = False
     """Over quota: 429 with an empty body instead of 403 userRateLimitExceeded."""
+    writes_per_second: float = 0.0
+    """Creates, changes, deletions and uploads begun, sustained (five seconds' worth at once); above: 403
+    userRateLimitExceeded."""
+    uploads_per_day_bytes: int = 0
+    """The 750 GB day: when so much went up, every upload answers 403 userRateLimitExceeded, folders do not."""
+    upload_day_s: float = 86400.0
+    """So long after the limit was reached uploads pass again (or when `/_admin/quota` is reset)."""
+    latency_s: float = 0.0
+    """Before each request is looked at; give or take an evenly spread `latency_jitter_s`, seeded."""
+    latency_jitter_s: float = 0.0
+    upload_bytes_per_s: float = 0.0
+    """Bodies of requests, all connections together; 0: unlimited."""
+    download_bytes_per_s: float = 0.0
+    """Bodies of answers, all connections together; 0: unlimited."""
+    seed: int = 0
+    """Of everything that is left to chance: rules with a probability, where a bit flips, the jitter."""
+    small_upload_bytes: int = 5 * 1024 * 1024
+    """Simple and multipart uploads above are refused. So says the guide; rclone sends up to 8 MiB, and it works."""
     session_life_s: float = 7 * 86400.0
     keep_bytes_of_chunk: int = 0
     """A chunk of an upload keeps at most this many of its bytes (multiple of 256 KiB): the rest "got lost"."""
@@ -42,15 +72,27 @@ class Settings:
     """Tokens of the feed below this are refused, as if they had grown too old."""
     list_token_epoch: int = 0
     """Tokens of `files.list` made under another epoch are refused."""
+    public_endpoint: str = ""
+    """What the addresses of upload sessions begin with, for a server behind a TLS proxy; empty: where it was asked."""
     account_email: str = "me@localdrive.test"
 
     def change(self, values: dict[str, Any]) -> None:
         """Set some of the values.
 
         Raises:
-            ValueError: unknown key or wrong type.
+            ValueError: unknown key, wrong type, or none of the choices; then nothing is set.
+        """
+        for key, value in self.checked(values).items():
+            setattr(self, key, value)
+
+    def checked(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the values in the types of their keys; nothing is set.
+
+        Raises:
+            ValueError: as `change`.
         """
         known = {f.name for f in fields(self)}
+        found = {}
         for key, value in values.items():
             if key not in known:
                 raise ValueError(f"unknown setting {key}")
@@ -59,4 +101,9 @@ class Settings:
                 value, str
             ):
                 raise ValueError(f"wrong type for {key}")
-            setattr(self, key, type(have)(value))
+            if key in _CHOICES and value not in _CHOICES[key]:
+                raise ValueError(f"{key} is one of {', '.join(_CHOICES[key])}")
+            if not isinstance(value, bool | int | float | str):
+                raise ValueError(f"wrong type for {key}")
+            found[key] = type(have)(value)
+        return found

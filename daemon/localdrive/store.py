@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from daemon.localdrive.items import COLUMNS, Item, iso, new_root_id
 from daemon.model import FOLDER_MIME
@@ -174,6 +174,11 @@ class Store:
     def children(self, parent: str) -> list[Item]:
         rows = self._db.execute(f"SELECT {_COLUMN_LIST} FROM items WHERE parent=?", (parent,))
         return [_to_item(row) for row in rows]
+
+    def count(self, column: Literal["parent", "drive_id"], value: str) -> int:
+        """Return how many items have this value, those in the trash included."""
+        row = self._db.execute(f"SELECT COUNT(*) FROM items WHERE {column}=?", (value,)).fetchone()
+        return int(row[0])
 
     def on_disk(self, parent: str, disk_name: str) -> Item | None:
         """Return the item that lies under this name in a folder of the tree (not in the trash)."""

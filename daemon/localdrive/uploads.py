@@ -14,13 +14,15 @@ from weakref import WeakValueDictionary
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from daemon.localdrive import bodies, errors
+from daemon.localdrive import bodies, errors, lies
 from daemon.localdrive.drive import Drive
 from daemon.localdrive.fields import selection
 from daemon.localdrive.items import CHUNK_BYTES, Blob, is_native
 from daemon.localdrive.metadata import check_body
+from daemon.localdrive.record import note, session_digest
 from daemon.localdrive.resources import Resources
 from daemon.localdrive.rules import Caller
+from daemon.localdrive.wire import flip_bit
 
 _CONTENT_RANGE = re.compile(r"^bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)$")
 
@@ -39,7 +41,7 @@ class Uploads:
         return await bodies.store_bytes(self._drive.tree, b"", sync=self._drive.durable)
 
     async def simple(self, request: Request, file_id: str, caller: Caller, resources: Resources) -> Response:
-        data = await bodies.read_small(request, bodies.SMALL_UPLOAD_BYTES)
+        data = await bodies.read_small(request, self._drive.settings.small_upload_bytes)
         return await self._small(
             {}, data, request.headers.get("content-type", ""), request, file_id, caller, resources
         )
@@ -48,12 +50,13 @@ class Uploads:
         self, request: Request, file_id: str, caller: Caller, resources: Resources
     ) -> Response:
         boundary = bodies.boundary_of(request.headers.get("content-type", ""))
-        body = await bodies.read_small(request, bodies.SMALL_UPLOAD_BYTES + (1 << 20))
+        most = self._drive.settings.small_upload_bytes
+        body = await bodies.read_small(request, most + (1 << 20))
         parts = bodies.split_multipart(body, boundary)
         if len(parts) != 2:
             raise errors.bad_request("A multipart upload has two parts: metadata and media.")
         meta = bodies.parse_json(parts[0][1])
-        if len(parts[1][1]) > bodies.SMALL_UPLOAD_BYTES:
+        if len(parts[1][1]) > most:
             raise errors.ApiError(413, "uploadTooLarge", "Request Too Large")
         media_type = parts[1][0].get("content-type", "")
         return await self._small(meta, parts[1][1], media_type, request, file_id, caller, resources)
@@ -71,6 +74,9 @@ class Uploads:
         params = request.query_params
         wanted = selection("File", params.get("fields", ""))
         self._check(meta, file_id, caller, len(data))
+        self._drive.day.add(len(data))
+        if (fault := lies.fault_of(request, "flip_up")) is not None:
+            data = flip_bit(data, fault.position(len(data)))
         blob = await bodies.store_bytes(self._drive.tree, data, sync=self._drive.durable)
         item = self._finish(meta, media_type, params, file_id, caller, blob)
         return JSONResponse(resources.file(item, wanted))
@@ -122,6 +128,8 @@ class Uploads:
         if total and not total.isdigit():
             raise errors.bad_request("Invalid X-Upload-Content-Length.")
         self._check(meta, file_id, caller, int(total or 0))
+        if self._drive.day.is_over(int(total or 0)):
+            raise errors.rate_limited("User rate limit exceeded.")
         if time.monotonic() - self._last_cleaning > 86400:
             self._last_cleaning = time.monotonic()
             self.drop_old()
@@ -141,10 +149,10 @@ class Uploads:
         }
         self._drive.tree.upload_path(session_id).touch()
         self._drive.store.put_session(session_id, session)
-        query = str(request.url.query)
-        location = (
-            f"{request.url.scheme}://{request.url.netloc}{request.url.path}?{query}&upload_id={session_id}"
-        )
+        note(session=session_digest(session_id))
+        asked = f"{request.url.scheme}://{request.url.netloc}"
+        endpoint = self._drive.settings.public_endpoint or asked
+        location = f"{endpoint}{request.url.path}?{request.url.query}&upload_id={session_id}"
         headers = {
             "Location": location + "&session_crd=" + secrets.token_urlsafe(16),
             "X-GUploader-UploadID": session_id,
@@ -188,6 +196,9 @@ class Uploads:
         return session
 
     async def _put(self, request: Request, session_id: str, resources: Resources) -> Response:
+        if (lost := lies.fault_of(request, "session_lost")) is not None:
+            self.drop(session_id)
+            raise lost.error()
         session = self._session(session_id)
         length = request.headers.get("content-length", "")
         header = request.headers.get("content-range", "")
@@ -199,13 +210,29 @@ class Uploads:
         if total is not None:
             session["total"] = total
         if last is None:
+            if self._fall_back(request, session_id, session):
+                return self._incomplete(session_id, session)
             if session["total"] == session["received"] == 0 and header:
                 return await self._complete(session_id, session, resources)
             return self._incomplete(session_id, session)
         await self._receive(request, session_id, session, first, last)
+        if self._fall_back(request, session_id, session):
+            return self._incomplete(session_id, session)
         if session["total"] is not None and session["received"] == session["total"]:
             return await self._complete(session_id, session, resources)
         return self._incomplete(session_id, session)
+
+    def _fall_back(self, request: Request, session_id: str, session: dict[str, Any]) -> bool:
+        """Whether a fault took bytes from the session that it had confirmed before."""
+        fault = lies.fault_of(request, "session_backwards")
+        if fault is None:
+            return False
+        keep = fault.rule.keep_bytes
+        keep = session["received"] // 2 if keep < 0 else min(keep, session["received"])
+        session["received"] = keep - keep % CHUNK_BYTES
+        with self._drive.tree.upload_path(session_id).open("r+b") as target:
+            target.truncate(session["received"])
+        return True
 
     def _content_range(
         self, header: str, length: int | None, session: dict[str, Any]
@@ -247,12 +274,18 @@ class Uploads:
         received = session["received"]
         keep = self._drive.settings.keep_bytes_of_chunk
         stop = min(last + 1, received + keep) if keep else last + 1
+        if (short := lies.fault_of(request, "session_short")) is not None:
+            stop = min(last + 1, received + short.rule.keep_bytes // CHUNK_BYTES * CHUNK_BYTES)
+        flip = lies.fault_of(request, "flip_up")
+        position = first + flip.position(last + 1 - first) if flip is not None else -1
         at, cut = first, False
         with self._drive.tree.upload_path(session_id).open("r+b") as target:
             target.truncate(received)
             target.seek(received)
             try:
                 async for piece in request.stream():
+                    self._drive.day.add(len(piece))
+                    piece = flip_bit(piece, position - at)
                     useful = piece[max(0, received - at) : max(0, stop - at)]
                     at += len(piece)
                     target.write(useful)

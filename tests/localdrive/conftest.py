@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import sys
 import time
@@ -19,25 +20,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from googleapiclient.errors import HttpError
 from googleapiclient.http import MediaIoBaseUpload, build_http
 
+from daemon.localdrive.settings import Settings
 from tests.localdrive.contract import CheckedHttp
 from tests.support.drive import FOLDER, NO_LAGS, DriveServer
 
 CHUNK = 256 * 1024
-DEFAULTS = {
-    **NO_LAGS,
-    "dropped_listing_lag_s": 0.0,
-    "auth": "token",
-    "auto_consent": False,
-    "access_token_life_s": 3600.0,
-    "storage_limit_bytes": 0,
-    "units_per_minute": 0,
-    "quota_answers_429": False,
-    "session_life_s": 7 * 86400.0,
-    "keep_bytes_of_chunk": 0,
-    "feed_page_max": 1000,
-    "feed_empty_pages": 0,
-    "oldest_page_token": 0,
-}
+DEFAULTS = {**dataclasses.asdict(Settings()), **NO_LAGS, "auth": "token"}
 
 
 def service_of(server: DriveServer, token: str = "") -> Any:
@@ -145,6 +133,7 @@ def bench(shared_server: DriveServer, request: pytest.FixtureRequest) -> Iterato
     shared_server.clear_requests()
     yield Bench(shared_server, service, files, home, shared_server.root / name)
     shared_server.clear_faults()
+    shared_server.reset_quota()
     shared_server.set(**DEFAULTS)
 
 

@@ -120,16 +120,36 @@ class DriveServer:
 
     def history(self, after: int = 0) -> list[dict[str, Any]]:
         """Return every effect in order: op (create, content, rename, move, metadata, trash, restore, delete, …), source
-        (api, disk, people), file_id, head_revision_id, md5_checksum, size_bytes, parent, parent_before, trashed."""
+        (api, disk, people), request (number; 0 for the other two), file_id, head_revision_id, md5_checksum, size_bytes, parent, parent_before, trashed."""
         effects: list[dict[str, Any]] = self.admin("GET", f"history?after={after}")["effects"]
         return effects
 
+    def every_request(self, after: int = 0) -> list[dict[str, Any]]:
+        """Return every request the server ever had, in order: `seq`, method, path, query, kind, units, status, `effects`
+        (ids), and where they apply `fault`, `rule`, `true_status`, `refused`, `reserved_ids`, `session`,
+        `ended_epoch_s`. An effect bears its request's number as `request`."""
+        requests: list[dict[str, Any]] = self.admin("GET", f"history/requests?after={after}")["requests"]
+        return requests
+
     def fault(self, path: str = "", **rule: Any) -> None:
-        """Add a fault; see `daemon.localdrive.faults.Fault` for the keys."""
+        """Add a fault; see `daemon.localdrive.faults.Rule` for the keys, `actions.ACTIONS` for the actions."""
         self.admin("POST", "faults", {"path": path, **rule})
+
+    def script(self, *faults: dict[str, Any], seed: int = 0, **settings: Any) -> None:
+        """Begin a fault script: these rules instead of those in force, every count and row of chance from the start."""
+        self.admin("PUT", "faults", {"seed": seed, "settings": settings, "faults": list(faults)})
+
+    def faults(self) -> list[dict[str, Any]]:
+        """Return the rules in force, each with how many requests it could have met (`seen`) and met (`met`)."""
+        rules: list[dict[str, Any]] = self.admin("GET", "faults")["faults"]
+        return rules
 
     def clear_faults(self) -> None:
         self.admin("DELETE", "faults")
+
+    def reset_quota(self) -> None:
+        """As if nobody had asked for or uploaded anything today."""
+        self.admin("DELETE", "quota")
 
     def set(self, **settings: Any) -> None:
         """Change settings now; they outlive a restart."""

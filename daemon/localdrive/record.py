@@ -1,0 +1,132 @@
+"""The record of requests: counters, the recent ones in memory, and all of them on disk for an independent checker."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sqlite3
+import time
+from collections import Counter, deque
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+Entry = dict[str, Any]
+"""One request. Always: `seq` (grows over restarts too), `epoch_s`, `method`, `path`, `query` (secrets masked), `kind`,
+`units`, `status` (0: the client got none), `effects` (ids, in order), `bytes_in`, `bytes_out`. Where it applies:
+`ended_epoch_s` (missing: the server was killed meanwhile), `fault` and `rule` (its number in the script), `true_status`
+(what was really answered before the fault hid it), `refused` (``units``, ``writes``, ``day``), `reserved_ids`,
+`session` (a digest of the upload session's id: start, chunks and questions of one session bear the same)."""
+
+current: ContextVar[Entry | None] = ContextVar("request", default=None)
+"""The request that is being answered; effects are written down under its number."""
+
+_SECRET = re.compile(r"(?<=[?&])(access_token|key|oauth_token|upload_id|session_crd|code|approve)=[^&]*")
+_UPLOAD_ID = re.compile(r"(?:^|&)upload_id=([^&]+)")
+
+
+def note(**facts: Any) -> None:
+    """Add facts to the request that is being answered, if there is one."""
+    entry = current.get()
+    if entry is not None:
+        entry.update(facts)
+
+
+def request_number(file_id: str) -> int:
+    """Note an effect on an item; return the number of the request that has it, 0 for what people and the disk do."""
+    entry = current.get()
+    if entry is None:
+        return 0
+    entry["effects"].append(file_id)
+    return int(entry["seq"])
+
+
+def session_digest(session_id: str) -> str:
+    """Return what stands for an upload session: its id is a secret, whoever has it can upload."""
+    return hashlib.sha256(session_id.encode()).hexdigest()[:12]
+
+
+class RequestLog:
+    """Begins and ends one entry for each request.
+
+    Args:
+        path: where all of them are kept; None keeps the recent ones in memory only.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.recent: deque[Entry] = deque(maxlen=20_000)
+        self.by_kind: Counter[str] = Counter()
+        self.units = 0
+        self.total = 0
+        self._seq = 0
+        self._db: sqlite3.Connection | None = None
+        if path is not None:
+            self._db = sqlite3.connect(path, isolation_level=None)
+            path.chmod(0o600)
+            # A kill of this process loses nothing; the loss of power may: these are tests.
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=OFF")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS requests(seq INTEGER PRIMARY KEY, body TEXT NOT NULL)"
+            )
+            self._seq = self._db.execute("SELECT COALESCE(MAX(seq), 0) FROM requests").fetchone()[0]
+
+    def clear(self) -> None:
+        """Start counting anew; what is on disk stays."""
+        self.recent.clear()
+        self.by_kind.clear()
+        self.units = self.total = 0
+
+    def begin(self, method: str, path: str, query: str, kind: str, units: int) -> Entry:
+        self.total += 1
+        self._seq += 1
+        self.units += units
+        self.by_kind[kind] += 1
+        entry: Entry = {
+            "seq": self._seq,
+            "epoch_s": time.time(),
+            "method": method,
+            "path": path,
+            "query": _SECRET.sub(r"\1=***", "?" + query)[1:] if query else "",
+            "kind": kind,
+            "units": units,
+            "status": 0,
+            "effects": [],
+            "bytes_in": 0,
+            "bytes_out": 0,
+        }
+        if (found := _UPLOAD_ID.search(query)) is not None:
+            entry["session"] = session_digest(found.group(1))
+        self.recent.append(entry)
+        return entry
+
+    def met(self, entry: Entry, fault: str, rule: int) -> None:
+        entry |= {"fault": fault, "rule": rule}
+
+    def not_met(self, entry: Entry) -> None:
+        """The fault found nothing to act upon."""
+        for key in ("fault", "rule", "true_status"):
+            entry.pop(key, None)
+
+    def save(self, entry: Entry) -> None:
+        """Write the entry as it is now: once when it begins, so that a kill cannot hide it, and once when it ends."""
+        if self._db is not None:
+            self._db.execute(
+                "INSERT OR REPLACE INTO requests VALUES(?, ?)", (entry["seq"], json.dumps(entry))
+            )
+
+    def end(self, entry: Entry) -> None:
+        entry["ended_epoch_s"] = time.time()
+        self.save(entry)
+
+    def all(self, after: int, limit: int) -> list[Entry]:
+        """Return every request from `after` on, oldest first; the recent ones where nothing is kept on disk."""
+        if self._db is None:
+            return [entry for entry in self.recent if entry["seq"] > after][:limit]
+        rows = self._db.execute("SELECT body FROM requests WHERE seq>? ORDER BY seq LIMIT ?", (after, limit))
+        return [json.loads(body) for (body,) in rows]
+
+    def close(self) -> None:
+        if self._db is not None:
+            self._db.close()
