@@ -89,7 +89,7 @@ def test_each_series_has_one_delivery(world: World) -> None:
     assert len(set(uids)) == len(uids)
 
 
-@pytest.mark.parametrize(("case", "codes"), ODD.items(), ids=str)
+@pytest.mark.parametrize(("case", "codes"), ODD.items(), ids=ODD.keys())
 def test_odd_geometry_gets_its_code_and_no_yes(world: World, case: str, codes: set[str]) -> None:
     [manifest] = [
         manifest
