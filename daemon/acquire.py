@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from daemon.context import Context
 from daemon.dicom.header import NotAnInput, read_instance
-from daemon.errors import NotThere, Refused, Transient
+from daemon.errors import NotThere, Refused, Scope, Transient
 from daemon.ledger import FileRow, RevisionRow, Whereabouts
 from daemon.model import File
 from daemon.outcomes import Fetched, Filed, Ignored, Lost
+
+_NOT_YET_S, _NOT_YET_TRIES = 30.0, 4
+"""How long, and how often, bytes that answer 404 count as not there yet."""
+_OTHER_BYTES = frozenset({"NOT_FOUND", "CHANGED_MEANWHILE", "SIZE_MISMATCH", "MD5_MISMATCH"})
+"""What Drive gives in place of an older content: seen twice, that content is gone."""
 
 
 def download(context: Context, row: FileRow) -> Fetched:
@@ -31,25 +38,34 @@ def fetch(context: Context, row: FileRow) -> None:
             f"Drive names no md5 for file {row.file_id}",
             remedy="Upload the file again, so that its bytes can be checked",
         )
-    incoming = context.spool.incoming(row.file_id, row.head_revision_id)
-    try:
-        incoming.unlink(missing_ok=True)
-        context.drive.download(_as_drive_file(row), incoming)
+    with context.spool.receiving(row.file_id, row.head_revision_id) as incoming:
+        try:
+            context.drive.download(_as_drive_file(context, row), incoming, resume=True)
+        except NotThere:
+            _look_again(context, row)
         context.spool.keep_input(incoming, row.file_id, row.head_revision_id)
-    except NotThere:
-        _look_again(context, row)
-    finally:
-        incoming.unlink(missing_ok=True)
 
 
-def _look_again(context: Context, row: FileRow) -> None:
+def _look_again(context: Context, row: FileRow) -> NoReturn:
     """A 404 on the bytes: gone, replaced meanwhile, or not there yet. Intake asks Drive which."""
     with context.ledger.write():
         context.ledger.crawls.ask([row.file_id])
-    raise Transient("NOT_FOUND", f"the bytes of file {row.file_id} are not there", retry_after_s=30.0)
+    raise Transient(
+        "NOT_FOUND",
+        f"the bytes of file {row.file_id} are not there",
+        remedy="Upload the file again: Drive shows it and has no bytes for it",
+        # Without a wait of its own it is held in the end: somebody must be told.
+        retry_after_s=_NOT_YET_S if row.tries < _NOT_YET_TRIES else None,
+    )
 
 
-def _as_drive_file(row: FileRow) -> File:
+def _as_drive_file(context: Context, row: FileRow) -> File:
+    """Return the file as Drive showed it. A manifest, from which a lost ledger knows it, does not say its size."""
+    if not row.size_bytes:
+        file = context.drive.get(row.file_id)
+        if file.md5_checksum != row.md5_checksum:
+            raise Refused("REPLACED", f"file {row.file_id} has another content than was delivered")
+        return file
     return File(
         file_id=row.file_id,
         size_bytes=row.size_bytes,
@@ -90,12 +106,16 @@ def fetch_inputs(context: Context, revision: RevisionRow) -> None:
         if row.whereabouts is Whereabouts.GONE:
             raise _inputs_gone(row)
         try:
-            with context.spool.reserve(row.size_bytes):
+            with context.spool.reserve(
+                context.spool.missing_bytes(row.file_id, row.head_revision_id, row.size_bytes)
+            ):
                 fetch(context, row)
         except Refused as exc:
+            if exc.scope is not Scope.ITEM:
+                raise  # a lost login says nothing of the input
             raise _inputs_gone(row) from exc
         except Transient as exc:
-            if exc.code in ("NOT_FOUND", "CHANGED_MEANWHILE") and revision.tries > 0:
+            if exc.code in _OTHER_BYTES and revision.tries > 0:
                 raise _inputs_gone(row) from exc
             raise
 

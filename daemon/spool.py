@@ -1,7 +1,8 @@
 """Downloaded bytes and finished results on the local disk, named by id, never by Drive name.
 
 Layout: ``in/<2 hex>/<key>`` (inputs), ``out/<series>-<revision>-<attempt>/`` (results), ``tmp/`` (everything
-unfinished; emptied at start). A name without ``tmp/`` in its path is whole: written, fsynced, then renamed.
+unfinished; emptied at start, but for ``tmp/<key>.part``: the beginning of one revision of one file, with which its
+download goes on). A name without ``tmp/`` in its path is whole: written, fsynced, then renamed.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from daemon.errors import Transient
 
 _GB = 10**9
+_PART = ".part"
+PARTIAL_LIFE_S = 86400.0
 
 
 class Spool:
@@ -38,8 +41,13 @@ class Spool:
         self._pending_bytes = 0
         for folder in (directory, self._in, self._out, self._tmp):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.rmtree(self._tmp, ignore_errors=True)
-        self._tmp.mkdir(mode=0o700, exist_ok=True)
+        for left in list(self._tmp.iterdir()):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            elif left.suffix != _PART:
+                left.unlink(missing_ok=True)
+        self._partials = {path: path.stat().st_size for path in self._tmp.iterdir()}
+        self._receiving: set[Path] = set()
         self._inputs_bytes = sum(path.stat().st_size for path in self._in.glob("*/*"))
         # For each attempt, what was counted when it was kept: its manifest joins it later.
         self._results_bytes = {folder: _size_bytes(folder) for folder in self._out.iterdir()}
@@ -57,9 +65,67 @@ class Spool:
         except FileNotFoundError:
             return False
 
-    def incoming(self, file_id: str, head_revision_id: str) -> Path:
-        """Return the temporary name under which a download of this revision grows."""
-        return self._tmp / (self.input_path(file_id, head_revision_id).name + ".part")
+    def missing_bytes(self, file_id: str, head_revision_id: str, size_bytes: int) -> int:
+        """Return how much more space this revision takes when it is whole."""
+        if self.has_input(file_id, head_revision_id, size_bytes):
+            return 0
+        with self._lock:
+            return max(0, size_bytes - self._partials.get(self._part(file_id, head_revision_id), 0))
+
+    def _part(self, file_id: str, head_revision_id: str) -> Path:
+        return self._tmp / (self.input_path(file_id, head_revision_id).name + _PART)
+
+    @contextmanager
+    def receiving(self, file_id: str, head_revision_id: str) -> Iterator[Path]:
+        """Give the temporary name under which a download of this revision grows; what it leaves there is kept.
+
+        Raises:
+            Transient: `DOWNLOADING`, another step fetches it just now.
+        """
+        path = self._part(file_id, head_revision_id)
+        with self._lock:
+            if path in self._receiving:
+                raise Transient(
+                    "DOWNLOADING", f"file {file_id} is being fetched by another step", retry_after_s=5.0
+                )
+            self._receiving.add(path)
+        try:
+            yield path
+        finally:
+            with self._lock:
+                self._receiving.discard(path)
+                self._partials.pop(path, None)
+                if kept_bytes := path.stat().st_size if path.exists() else 0:
+                    self._partials[path] = kept_bytes
+                else:
+                    path.unlink(missing_ok=True)
+
+    def sweep_partials(self, wanted: Callable[[int], Iterable[tuple[str, str]]], now_epoch_s: float) -> int:
+        """Remove beginnings of downloads that nobody goes on with, or that are a day old; return how many.
+
+        Args:
+            wanted: returns the keys of files at least so large that may still be downloaded; asked only when
+                there are such beginnings.
+        """
+        with self._lock:
+            idle = [path for path in self._partials if path not in self._receiving]
+            least_bytes = min((self._partials[path] for path in idle), default=0)
+        if not idle:
+            return 0
+        names = {self._part(*key) for key in wanted(least_bytes)}
+        swept = 0
+        for path in idle:
+            if path not in names or _changed_epoch_s(path) < now_epoch_s - PARTIAL_LIFE_S:
+                swept += self._drop_partial(path)
+        return swept
+
+    def _drop_partial(self, path: Path) -> bool:
+        with self._lock:
+            if path in self._receiving or path not in self._partials:
+                return False
+            del self._partials[path]
+            path.unlink(missing_ok=True)
+            return True
 
     def keep_input(self, incoming: Path, file_id: str, head_revision_id: str) -> None:
         """Give verified, fsynced bytes their final name."""
@@ -73,12 +139,14 @@ class Spool:
         if new_folder:
             sync_directory(self._in)
         with self._lock:
+            self._partials.pop(incoming, None)
             self._inputs_bytes += size_bytes - replaced_bytes
 
     def drop_inputs(self, keys: Iterable[tuple[str, str]]) -> None:
         """Remove inputs that no step needs; absent ones do not matter."""
         for file_id, head_revision_id in keys:
             self._remove(self.input_path(file_id, head_revision_id))
+            self._drop_partial(self._part(file_id, head_revision_id))
 
     def _remove(self, path: Path) -> None:
         try:
@@ -153,7 +221,8 @@ class Spool:
     @property
     def used_bytes(self) -> int:
         with self._lock:
-            return self._inputs_bytes + sum(self._results_bytes.values()) + self._pending_bytes
+            kept_bytes = sum(self._results_bytes.values()) + sum(self._partials.values())
+            return self._inputs_bytes + kept_bytes + self._pending_bytes
 
     @property
     def full(self) -> bool:
@@ -201,6 +270,13 @@ class Spool:
 
 def _size_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
+
+
+def _changed_epoch_s(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def sync_file(path: Path) -> None:

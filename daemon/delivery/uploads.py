@@ -33,6 +33,7 @@ def create(job: Job, result: ResultRow, folder_id: str) -> File:
             properties=markers.of_result(job.mark, job.revision.n, result.sha256),
             size_bytes=result.size_bytes,
             md5_checksum=result.md5_checksum,
+            sessions=job.context.ledger.sessions,
         )
     except NotThere as exc:
         raise job.unseen(folder_id, "STAGING_GONE") from exc
@@ -67,6 +68,7 @@ def update(job: Job, result: ResultRow, folder_id: str) -> None:
                 properties=markers.of_result(job.mark, job.revision.n, result.sha256),
                 size_bytes=result.size_bytes,
                 md5_checksum=result.md5_checksum,
+                sessions=job.context.ledger.sessions,
             )
         except NotThere as exc:
             raise Transient("CHANGED_MEANWHILE", f"{result.file_id} went while it was updated") from exc

@@ -11,7 +11,7 @@ from daemon.drive.wire import Answer
 from daemon.model import FOLDER_MIME, Account, Change, ChangePage, File, FilePage
 
 FILE_FIELDS = (
-    "id,name,mimeType,size,md5Checksum,headRevisionId,version,createdTime,modifiedTime,parents,trashed,"
+    "id,name,mimeType,size,md5Checksum,sha256Checksum,headRevisionId,version,createdTime,modifiedTime,parents,trashed,"
     "explicitlyTrashed,driveId,shortcutDetails(targetId),"
     "capabilities(canDownload,canReadRevisions,canEdit,canAddChildren),properties"
 )
@@ -41,6 +41,7 @@ def file_of(data: Mapping[str, Any]) -> File:
             mime_type=data.get("mimeType", ""),
             size_bytes=int(data.get("size", 0)),
             md5_checksum=data.get("md5Checksum", ""),
+            sha256_checksum=data.get("sha256Checksum", ""),
             head_revision_id=data.get("headRevisionId", ""),
             version=int(data.get("version", 0)),
             created_time=data.get("createdTime", ""),
@@ -142,9 +143,20 @@ def quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def children_query(parent_id: str, name: str | None = None, *, folders_only: bool = False) -> str:
-    """Return the query for one parent's children. Never two parents: Drive silently drops children then."""
-    terms = [f"{quoted(parent_id)} in parents", "trashed = false"]
+def property_query(key: str, value: str) -> str:
+    """Return the query for a public property. Key and value: the guide's key-only form answers 400."""
+    return f"properties has {{ key={quoted(key)} and value={quoted(value)} }}"
+
+
+def children_query(
+    parent_id: str, name: str | None = None, *, folders_only: bool = False, trashed: bool = False
+) -> str:
+    """Return the query for one parent's children. Never two parents: Drive silently drops children then.
+
+    Args:
+        trashed: those in the trash too.
+    """
+    terms = [f"{quoted(parent_id)} in parents"] + ["trashed = false"] * (not trashed)
     if name is not None:
         terms.append(f"name = {quoted(name)}")
     if folders_only:

@@ -18,7 +18,6 @@ from googleapiclient.discovery import build_from_document
 from googleapiclient.discovery_cache import get_static_doc
 from googleapiclient.http import MediaIoBaseUpload, build_http
 
-from daemon.drive import transfers
 from daemon.drive.answers import (
     CHANGES_FIELDS,
     FILE_FIELDS,
@@ -31,13 +30,16 @@ from daemon.drive.answers import (
     ids_of,
     json_of,
     metadata,
+    property_query,
     quoted,
 )
 from daemon.drive.auth import Authorizer
+from daemon.drive.downloads import Download
 from daemon.drive.errors import Act, Finding, bad_answer
 from daemon.drive.pacer import Pacer
 from daemon.drive.passage import Passage
-from daemon.drive.wire import Exchange
+from daemon.drive.uploads import Sessions, Source, Upload
+from daemon.drive.wire import Deadline, Exchange
 from daemon.errors import NotThere, Transient
 from daemon.model import FOLDER_MIME, Account, ChangePage, File, FilePage
 
@@ -113,8 +115,8 @@ class Drive(Passage):
             self._root_id = self.get("root").file_id
         return self._root_id
 
-    def list_children(self, folder_id: str, page_token: str = "") -> FilePage:
-        """Return one page of a folder's children that are not in the trash, by name.
+    def list_children(self, folder_id: str, page_token: str = "", *, trashed: bool = False) -> FilePage:
+        """Return one page of a folder's children, by name; those in the trash only when they are asked for.
 
         A listing may lag by minutes: absence from it is a question for `get`.
 
@@ -122,13 +124,17 @@ class Drive(Passage):
             NotThere: no such folder.
             PageTokenRefused: the token has aged (hours); begin again without one.
         """
-        return self._list(folder_id, children_query(folder_id), page_token, "name_natural")
+        return self._list(folder_id, children_query(folder_id, trashed=trashed), page_token, "name_natural")
 
     def find_child(self, parent_id: str, name: str, folders_only: bool = True) -> tuple[File, ...]:
         """Return the children with exactly this name, which may be several; only for configured paths."""
         found = self._list_all(parent_id, children_query(parent_id, name, folders_only=folders_only))
         # Drive ignores case in `name =`.
         return tuple(file for file in found if file.name == name)
+
+    def find_marked(self, key: str, value: str) -> tuple[File, ...]:
+        """Return the items with this public property, those in the trash too. A search: it lags more than a listing."""
+        return tuple(self._list_all("", property_query(key, value)))
 
     def find_shared(self, name: str) -> tuple[File, ...]:
         """Return the items of "Shared with me" with exactly this name."""
@@ -249,17 +255,27 @@ class Drive(Passage):
 
     # -- bytes ---------------------------------------------------------------------------------------------------
 
-    def download(self, file: File, target: Path, *, progress: Callable[[int], None] | None = None) -> None:
-        """Write the file's bytes to `target` (made anew), checked by size and md5, and fsync it.
+    def download(
+        self,
+        file: File,
+        target: Path,
+        *,
+        resume: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Write the file's bytes to `target` (made anew, or taken up again), checked by size and md5, and fsync it.
 
         Args:
             file: as Drive showed it last; its size, md5 and head revision are what must come.
+            resume: `target` is of this head revision alone: its whole chunks are kept, whoever left them there,
+                and after a failure it holds what the next call can go on from, or is absent.
             progress: told the bytes that lie on disk so far.
         Raises:
-            Transient: ``SIZE_MISMATCH``, ``MD5_MISMATCH``, ``CHANGED_MEANWHILE``: read the metadata again first.
+            Transient: ``SIZE_MISMATCH``, ``MD5_MISMATCH``, ``CHANGED_MEANWHILE``: read the metadata again first;
+                ``TOO_SLOW``: the whole took too long, for its size.
             Refused: ``NOT_DOWNLOADABLE``, ``NO_CHECKSUM``, ``ABUSIVE_FILE`` …
         """
-        transfers.Download(self, file, target, progress).run()
+        Download(self, file, target, resume=resume, progress=progress).run()
 
     def upload(
         self,
@@ -272,21 +288,25 @@ class Drive(Passage):
         properties: Mapping[str, str],
         size_bytes: int,
         md5_checksum: str,
+        sessions: Sessions | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> File:
         """Make a file with a reserved id. If the id exists already, return what it is: the caller compares.
 
+        Args:
+            sessions: where the address of a large upload outlives the process, so that the next one goes on.
         Raises:
             Refused: ``SPOOL_ALTERED``: the bytes at `path` are not those announced; nothing was sent.
         """
         body = metadata(file_id, name, parent_id, mime_type, properties)
-        source = transfers.Source(path, mime_type, size_bytes, md5_checksum, progress)
-        return transfers.Upload(
+        source = Source(path, mime_type, size_bytes, md5_checksum, progress)
+        return Upload(
             self,
             source,
             file_id,
             Act.CREATE,
             lambda media: self._files.create(body=body, media_body=media, **_ANSWERED),
+            sessions=sessions,
         ).run()
 
     def update_content(
@@ -298,6 +318,7 @@ class Drive(Passage):
         properties: Mapping[str, str],
         size_bytes: int,
         md5_checksum: str,
+        sessions: Sessions | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> File:
         """Give a file new bytes under its own id.
@@ -305,19 +326,24 @@ class Drive(Passage):
         A repeat would add a second revision, so after a doubt the md5 is read first.
         """
         body = {"mimeType": mime_type, "properties": dict(properties)}
-        source = transfers.Source(path, mime_type, size_bytes, md5_checksum, progress)
-        return transfers.Upload(
+        source = Source(path, mime_type, size_bytes, md5_checksum, progress)
+        return Upload(
             self,
             source,
             file_id,
             Act.UPDATE,
             lambda media: self._files.update(fileId=file_id, body=body, media_body=media, **_ANSWERED),
-            lambda file: file.md5_checksum == md5_checksum and properties.items() <= file.properties.items(),
+            is_done=lambda file: (
+                file.md5_checksum == md5_checksum and properties.items() <= file.properties.items()
+            ),
+            sessions=sessions,
         ).run()
 
-    # -- for transfers.py ----------------------------------------------------------------------------------------
+    # -- for transfers -------------------------------------------------------------------------------------------
 
-    def media_exchange(self, file: File, *, pinned: bool, first: int, last: int | None) -> Exchange:
+    def media_exchange(
+        self, file: File, *, pinned: bool, first: int, last: int | None, whole: Deadline
+    ) -> Exchange:
         """Return the request for the bytes `first` to `last` (inclusive; None: the whole file, without a range)."""
         if pinned:
             request = self._revisions.get_media(fileId=file.file_id, revisionId=file.head_revision_id)
@@ -334,6 +360,7 @@ class Drive(Passage):
             {**_lower(request.headers), **ranged, "accept-encoding": "identity"},
             expected=frozenset({200 if last is None else 206}),
             most_bytes=file.size_bytes if last is None else last - first + 1,
+            whole=whole,
         )
 
     def exchange(

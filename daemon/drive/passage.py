@@ -128,8 +128,11 @@ class Passage:
         Raises:
             Transient: ``STOPPING``.
         """
+        since = time.monotonic()
         if not self._pacer.wait(exchange.kind, self._stop):
             raise Transient("STOPPING", f"{exchange.kind} of {exchange.item}: the service stops")
+        if exchange.whole is not None:
+            exchange.whole.pause(time.monotonic() - since)
         with self._lock:
             self._requests[exchange.kind] += 1
         if self._on_request is not None:
@@ -139,8 +142,9 @@ class Passage:
         except Trouble as exc:
             if exc.code == "STOPPING":
                 raise
-            # More bytes than the file has will come again; everything else of this kind passes.
-            return Finding(exc, isinstance(exc, Transient) and exc.code != "SIZE_MISMATCH", doubtful=True)
+            # More bytes than the file has will come again, and a transfer whose time is up must end.
+            final = exc.code in ("SIZE_MISMATCH", "TOO_SLOW")
+            return Finding(exc, isinstance(exc, Transient) and not final, doubtful=True)
         except Dropped as exc:
             # A kept connection that the server had closed long ago is no sign of trouble: try at once.
             lost = Transient("CONNECTION_LOST", f"no answer to {exchange.act} of {exchange.item}")
@@ -173,7 +177,9 @@ class Passage:
         headers = {**exchange.headers, **self._authorization(transport)}
         if exchange.body:
             headers["content-length"] = str(len(exchange.body))
-        set_bounds(Bounds(exchange, self._stop))
+        bounds = Bounds(exchange, self._stop)
+        bounds.check()
+        set_bounds(bounds)
         try:
             response, body = transport.request(
                 exchange.uri,

@@ -24,6 +24,27 @@ MOST_JSON_BYTES = 64 << 20
 MOST_PAGE_BYTES = 1 << 16
 
 
+class Deadline:
+    """When a transfer of many exchanges must have ended; waits for the quota do not count.
+
+    Args:
+        of: what it is about, for messages.
+    """
+
+    def __init__(self, of: str, most_s: float) -> None:
+        self._of, self._most_s = of, most_s
+        self._until = time.monotonic() + most_s
+
+    def pause(self, seconds: float) -> None:
+        """So long the transfer had to wait its turn."""
+        self._until += seconds
+
+    def check(self) -> None:
+        """Raises Transient: TOO_SLOW."""
+        if time.monotonic() > self._until:
+            raise Transient("TOO_SLOW", f"{self._of} took longer than {self._most_s:.0f} s in all")
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """One request as it goes over the wire. `uri` and `headers` may hold secrets and stay out of `repr`.
@@ -33,6 +54,7 @@ class Exchange:
         item: id of what it is about, for messages.
         expected: statuses that are an answer; every other one is a finding.
         most_bytes: largest body of an answer.
+        whole: the deadline of the transfer that it is a part of.
     """
 
     kind: str
@@ -44,6 +66,7 @@ class Exchange:
     body: bytes = field(repr=False, default=b"")
     expected: frozenset[int] = frozenset({200})
     most_bytes: int = MOST_JSON_BYTES
+    whole: Deadline | None = None
 
     @property
     def deadline_s(self) -> float:
@@ -81,12 +104,14 @@ class Bounds:
         return (self._exchange.most_bytes if status in self._exchange.expected else 0) + MOST_PAGE_BYTES
 
     def check(self, got_bytes: int = 0, status: int = 0) -> None:
-        """Raises Transient: STOPPING, TIMEOUT, or SIZE_MISMATCH when the body is larger than it can be."""
+        """Raises Transient: STOPPING, TIMEOUT, TOO_SLOW, or SIZE_MISMATCH: the body is larger than it can be."""
         of = f"{self._exchange.act} of {self._exchange.item or 'the account'}"
         if self._stop.is_set():
             raise Transient("STOPPING", f"{of}: the service stops")
         if time.monotonic() > self._until:
             raise Transient("TIMEOUT", f"{of} took longer than {self._exchange.deadline_s:.0f} s")
+        if self._exchange.whole is not None:
+            self._exchange.whole.check()
         if got_bytes > self.most_bytes(status):
             raise Transient("SIZE_MISMATCH", f"{of}: more than {self.most_bytes(status)} bytes came")
 
