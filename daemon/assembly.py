@@ -20,12 +20,13 @@ from daemon.delivery.litter import sweep_litter
 from daemon.drive.auth import Authorizer, LocalToken, OAuthUser, ServiceAccount
 from daemon.drive.client import Drive
 from daemon.drive.pacer import Pacer
-from daemon.errors import Refused, Scope, Trouble
+from daemon.errors import Kind, Refused, Scope, Transient, Trouble
 from daemon.hints import Hints
 from daemon.intake import Intake
-from daemon.ledger import Ledger
-from daemon.lifecycle import SeriesState
+from daemon.ledger import Ledger, backup
 from daemon.localdrive.process import DriveDidNotStart, DriveProcess
+from daemon.pipeline import Lane
+from daemon.recovery.rebuild import Rebuild, owe_if_needed
 from daemon.scopes import Scopes
 from daemon.settle import SPOOL_TOO_SMALL, Now, Rules, Settling
 from daemon.spool import Spool, gigabytes
@@ -79,7 +80,7 @@ class Daemon:
         ledger, hints = self._ledger, self._hints
         drive = self.connect()
         found = places.resolve(drive, ledger, settings, clock)
-        places.refuse_a_lost_ledger(drive, ledger, found)
+        owe_if_needed(ledger, hints, settings.drive.shared_drive_id, found.output_id, clock.now())
         tree = Tree(drive, hints, ledger.crawls, found)
         spool = Spool(
             settings.spool_dir,
@@ -97,6 +98,7 @@ class Daemon:
             tree=tree,
             scopes=Scopes(),
         )
+        self.rebuild = Rebuild(self.context)
         self.intake = Intake(
             drive=drive,
             ledger=ledger,
@@ -106,11 +108,13 @@ class Daemon:
             clock=clock,
             feed=settings.drive.shared_drive_id,
             keep_going=lambda: not self.stop.is_set(),
+            first=self.rebuild.pay,
         )
         quiet_s = 0.0 if self.once else settings.series.quiet_s
         self.settling = Settling(ledger, Rules(quiet_s=quiet_s, max_wait_s=settings.series.max_wait_s))
         self.workers = Workers(self.context, on_done=self._step_done)
         self.workers.download_clock_s = ledger.series.last_filed_clock_s()
+        self._open_lanes()
         self._recover()
         self.assembled = True
 
@@ -171,6 +175,13 @@ class Daemon:
         swept = self.context.spool.sweep(ledger.series.spool_keys(), ledger.revisions.attempts_in_spool())
         if swept:
             logger.info("Swept {} left-over spool entries", swept)
+        self._sweep_unfinished()
+
+    def _sweep_unfinished(self) -> None:
+        """Forget transfers that nobody goes on with: beginnings of downloads, and sessions of uploads."""
+        ledger, now = self.context.ledger, self.context.clock.wall()
+        self.context.spool.sweep_partials(ledger.series.partial_keys, now)
+        ledger.sessions.sweep(now)
 
     def close(self) -> None:
         """Let go of everything; may be called twice."""
@@ -196,7 +207,10 @@ class Daemon:
             context, ledger = self.context, self.context.ledger
             now = context.clock.now()
             self._count_download_time()
-            for series_id in self.settling.reconcile(now):
+            self._open_lanes()
+            if self.rebuild.owed:
+                return self.workers.fill()
+            for series_id in self.settling.reconcile(now, self.workers.download_clock_s):
                 context.spool.drop_inputs(ledger.series.spool_keys_of(series_id))
                 for key in ledger.revisions.finished_attempts(series_id):
                     context.spool.drop_results(*key)
@@ -213,6 +227,13 @@ class Daemon:
                 started = self._make_room(now)
             return settled + started
 
+    def _open_lanes(self) -> None:
+        """While the ledger may be older than the output, nothing is made; files are read after the first look."""
+        if self.rebuild.owed:
+            self.workers.open_lanes = frozenset({Lane.DOWNLOAD} if self.rebuild.looked else ())
+        else:
+            self.workers.open_lanes = frozenset(Lane)
+
     def _count_download_time(self) -> None:
         """Only time in which downloads could run counts against `max_wait_s`."""
         now_s = time.monotonic()
@@ -228,8 +249,8 @@ class Daemon:
         context = self.context
         if not self.workers.space_blocked or self.workers.running():
             return 0
-        if context.ledger.revisions.due(now, [SeriesState.SETTLED], 1):
-            return 0
+        if context.ledger.revisions.open_count():
+            return 0  # what is under way gives room when it is through, be it after a pause of the uploads
         if self.settling.close_longest_silent(now):
             return 1
         if started := self.workers.fill(overdraw=True):
@@ -250,17 +271,50 @@ class Daemon:
         if not self.stop.is_set() and self.assembled:
             self.workers.fill()
 
-    def tidy(self) -> None:
-        """Bring `held.tsv` up to date and trash what abandoned attempts left on Drive."""
-        if self.context.scopes.allowance(Scope.UPLOADS, self.context.clock.now()) == 0:
+    def tidy(self) -> bool:
+        """Bring `held.tsv` up to date, trash what abandoned attempts left on Drive, forget what goes on no more.
+
+        A report never breaks the work: what fails here is tried again the next time.
+
+        Returns:
+            Whether all that is done.
+        """
+        self._sweep_unfinished()
+        if self.rebuild.owed or self.context.scopes.allowance(Scope.UPLOADS, self.context.clock.now()) == 0:
+            return False
+        try:
+            sweep_litter(self.context)
+            update_held(self.context, held_rows(self.context.ledger))
+        except Trouble as exc:
+            if exc.scope in (Scope.ITEM, Scope.FOLDER):
+                logger.warning("Tidying waits: {}: {}", exc.code, exc.what)
+            elif not self.stop.is_set():
+                self.troubled(exc)
+            return False
+        return True
+
+    def back_up(self) -> None:
+        """Copy the ledger, if the newest copy is a day old; not one that may know less than an earlier copy.
+
+        Raises:
+            Transient: `BACKUP_FAILED`; the work goes on.
+        """
+        now, directory = time.time(), self.settings.backup_dir
+        if (
+            self.rebuild.owed
+            or not backup.is_worth_it(self.context.ledger.database)
+            or backup.due_in_s(directory, now) > 0
+        ):
             return
-        sweep_litter(self.context)
-        update_held(self.context, held_rows(self.context.ledger))
+        reserve_bytes = gigabytes(self.settings.work.disk_reserve_gb)
+        path = backup.back_up(self.context.ledger.database, directory, now, disk_reserve_bytes=reserve_bytes)
+        logger.info("Backed up the ledger: {} bytes", path.stat().st_size)
 
     def troubled(self, trouble: Trouble) -> None:
         """A loop met a trouble: whatever its scope, the loop's own scope is the service."""
         if trouble.scope in (Scope.ITEM, Scope.FOLDER):
-            trouble = type(trouble)(
+            kind = Transient if trouble.kind is Kind.TRANSIENT else Refused
+            trouble = kind(
                 trouble.code,
                 trouble.what,
                 remedy=trouble.remedy,
@@ -284,9 +338,17 @@ class Daemon:
     def next_wait_s(self) -> float | None:
         """Return how long until the next item is due (0: now); None when nothing waits."""
         ledger, now = self.context.ledger, self.context.clock.now()
-        times = [ledger.files.next_due_epoch_s(), ledger.revisions.next_due_epoch_s()]
+        times = [
+            ledger.files.next_due_epoch_s(),
+            ledger.revisions.next_due_epoch_s(),
+            self.intake.aside_until_epoch_s(),
+        ]
         known = [time_s for time_s in times if time_s is not None]
         probes = [entry.next_probe_epoch_s for entry in self.context.scopes.closed()]
+        if self.rebuild.owed:
+            return max([self.rebuild.wait_s(), *(probe - now for probe in probes)])
+        if ledger.series.dirty():
+            return 0.0  # a step ended after the last look at its series
         if not known and not ledger.crawls.owes() and not ledger.series.settleable():
             return None
         return max(0.0, max([min(known, default=now), *probes]) - now)
@@ -298,6 +360,8 @@ class Daemon:
         parts = [f"{files} files to read", f"{ledger.revisions.open_count()} series under way"]
         if held := self.held_count():
             parts.append(f"{held} held")
+        if self.rebuild.owed:
+            parts.append("looking at the output before anything is delivered")
         parts += [f"{entry.scope} paused: {entry.code}" for entry in self.context.scopes.closed()]
         if self.context.scopes.paused:
             parts.append("paused by a person")

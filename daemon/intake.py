@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from loguru import logger
 
 from daemon import findings
 from daemon.clock import Clock
 from daemon.drive.client import Drive
-from daemon.errors import NotThere, PageTokenRefused, Refused, Scope
-from daemon.findings import Crawl, Finding, Left, Present, Reader, ShortcutSeen
+from daemon.errors import NotThere, PageTokenRefused, Refused, Scope, Transient
+from daemon.findings import Crawl, Finding, Left, Present, Reader, Recheck, ShortcutSeen, Unclear
 from daemon.hints import Hints, PageToken
 from daemon.ledger import Ledger, Listing, Shortcut, Whereabouts
 from daemon.markers import is_ours
+from daemon.model import Change
 from daemon.tree import Places, Tree
 
 SECOND_LOOK_S = 900.0
 """How long after a new start token the source is crawled once more."""
+FIRST_ASIDE_S, LONGEST_ASIDE_S = 5.0, 900.0
+"""How long one thing that Drive has trouble with waits while the others go on: doubling."""
+_RECHECK = "recheck"
 _CRAWL_DUE = "crawl_due_epoch_s"
 
 
@@ -27,6 +32,7 @@ class Intake:
     Args:
         feed: id of the shared drive whose log is read; empty: the account's own.
         keep_going: asked between requests; False ends the work early, and nothing is lost by it.
+        first: what is owed before anything else: does a part of it, and returns whether there was one.
     """
 
     def __init__(
@@ -40,6 +46,7 @@ class Intake:
         clock: Clock,
         feed: str,
         keep_going: Callable[[], bool],
+        first: Callable[[], bool] = lambda: False,
     ) -> None:
         self._drive = drive
         self._ledger = ledger
@@ -49,7 +56,10 @@ class Intake:
         self._clock = clock
         self._feed = feed
         self._keep_going = keep_going
+        self._first = first
         self._reader = Reader(ledger, tree)
+        self._aside: dict[str, tuple[int, float]] = {}
+        """What Drive has trouble with → (how often, until when it is left aside). Owed things stay in the ledger."""
         self.feed_read_epoch_s = 0.0
         """When the request was sent that last read the feed to its end. 0: not in this process."""
 
@@ -62,16 +72,22 @@ class Intake:
         stored first, a crash would lose changes; stored last, it only repeats them.
         """
         token = self._token()
+        started_again = False
         entries = 0
         while self._keep_going():
             asked_at = self._clock.now()
             try:
                 page = self._drive.changes(token)
             except PageTokenRefused as exc:
+                if started_again:
+                    raise Transient(
+                        "FEED_REFUSED", "the feed refuses a token that it has just given", scope=Scope.SERVICE
+                    ) from exc
+                started_again = True
                 logger.warning("The feed refuses the page token ({}): crawling the source again", exc.code)
                 token = self._start_again()
                 continue
-            found = [finding for change in page.changes for finding in self._reader.change(change)]
+            found = [finding for change in page.changes for finding in self._read(change)]
             seq = self._ledger.crawls.feed_seq
             if found:
                 with self._ledger.write():
@@ -86,6 +102,15 @@ class Intake:
                 self.feed_read_epoch_s = asked_at
                 break
         return entries
+
+    def _read(self, change: Change) -> list[Finding]:
+        """Return what an entry means. One item that Drive has trouble with must not keep the feed waiting."""
+        try:
+            return list(self._reader.change(change))
+        except Transient as exc:
+            if exc.scope is not Scope.ITEM or exc.code == "STOPPING":
+                raise
+            return [Unclear(change.file_id)]
 
     def _token(self) -> str:
         """Return the token to go on from; without a trustworthy one, start again.
@@ -132,17 +157,43 @@ class Intake:
     # ── what is owed ─────────────────────────────────────────────────────────────────────────────────────────
 
     def pay(self) -> bool:
-        """Do one owed thing (a recheck, a question, a listing); return whether there was one."""
-        crawls = self._ledger.crawls
-        if rechecks := crawls.rechecks():
-            self._recheck(rechecks)
-        elif questions := crawls.questions():
-            self._ask(questions)
-        elif (listing := crawls.next_listing()) is not None:
-            self._list(listing)
+        """Do one owed thing (a look at the output, a recheck, a question, a listing); return whether there was one."""
+        crawls, now = self._ledger.crawls, self._clock.now()
+        aside = [key for key, (_, until) in self._aside.items() if until > now]
+        if self._first():
+            return True
+        if (rechecks := crawls.rechecks()) and _RECHECK not in aside:
+            self._attempt(_RECHECK, lambda: self._recheck(rechecks))
+        elif questions := crawls.questions(aside):
+            for file_id in questions:
+                if not self._keep_going():
+                    break
+                self._attempt(file_id, partial(self._ask, file_id))
+        elif (listing := crawls.next_listing(aside)) is not None:
+            self._attempt(listing.folder_id, lambda: self._list(listing))
         else:
+            if not aside:
+                self._aside.clear()
             return False
         return True
+
+    def _attempt(self, key: str, pay: Callable[[], None]) -> None:
+        """Pay one owed thing; if Drive has trouble with just that, it stays owed, and the others go first."""
+        try:
+            pay()
+        except Transient as exc:
+            if exc.scope is not Scope.ITEM or exc.code == "STOPPING":
+                raise
+            failures = self._aside.get(key, (0, 0.0))[0] + 1
+            wait_s = min(FIRST_ASIDE_S * 2 ** min(failures - 1, 16), LONGEST_ASIDE_S)
+            self._aside[key] = (failures, self._clock.now() + wait_s)
+            logger.warning("{} waits {:.0f} s: {}", key, wait_s, exc.what)
+        else:
+            self._aside.pop(key, None)
+
+    def aside_until_epoch_s(self) -> float | None:
+        """Return when what was put aside is tried again; None when nothing was."""
+        return min((until for _, until in self._aside.values()), default=None)
 
     def _recheck(self, folder_ids: list[str]) -> None:
         """Place anew what lies under folders that moved, went or came back: no entry tells of the files inside."""
@@ -176,27 +227,30 @@ class Intake:
             self._ledger.crawls.rechecked(folder_ids)
             findings.write(self._ledger, left, self._clock.now())
 
-    def _ask(self, file_ids: list[str]) -> None:
-        """Ask Drive for ids whose state is not known: absence from a listing is a question, never a deletion."""
-        found: list[Finding] = []
-        for file_id in file_ids:
-            if not self._keep_going():
-                return
-            try:
-                file = self._drive.get(file_id)
-            except NotThere:
-                found += self._reader.gone(file_id)
-                continue
-            if file.is_folder:
-                self._tree.remember(file)
-                if self._tree.climb(file_id).whereabouts is Whereabouts.PRESENT:
-                    found.append(Crawl(file_id))
-            else:
-                found += self._reader.file(file)
+    def _ask(self, file_id: str) -> None:
+        """Ask Drive for an id whose state is not known: absence from a listing is a question, never a deletion."""
+        found = self._answer(file_id)
         with self._ledger.write():
+            # Forgotten before `write`, which may ask again.
+            self._ledger.crawls.answered(file_id)
             findings.write(self._ledger, found, self._clock.now())
-            for file_id in file_ids:
-                self._ledger.crawls.answered(file_id)
+
+    def _answer(self, file_id: str) -> list[Finding]:
+        try:
+            file = self._drive.get(file_id)
+        except NotThere:
+            return list(self._reader.gone(file_id))
+        except Refused as exc:
+            if exc.scope is not Scope.ITEM:
+                raise
+            return [Left(file_id, Whereabouts.UNREADABLE)]
+        if not file.is_folder:
+            return list(self._reader.file(file))
+        self._tree.remember(file)
+        found: list[Finding] = [Recheck(file_id)] if self._ledger.crawls.listed_under(file_id) else []
+        if self._tree.climb(file_id).whereabouts is Whereabouts.PRESENT:
+            found.append(Crawl(file_id))
+        return found
 
     def _list(self, listing: Listing) -> None:
         """List one folder, page by page; each page is committed before the next is asked for."""
@@ -252,8 +306,10 @@ class Intake:
         """Look at what a shortcut stands for: a folder to list, or a file that counts as lying here."""
         try:
             target = self._drive.get(shortcut.target_id)
-        except NotThere:
-            return []  # dangling
+        except Refused as exc:
+            if exc.scope is not Scope.ITEM:
+                raise
+            return []  # dangling, or not for us to see
         if target.trashed:
             return []
         if target.is_folder:

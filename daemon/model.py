@@ -43,6 +43,8 @@ class File:
     can_edit: bool = True
     can_add_children: bool = True
     properties: Mapping[str, str] = field(default_factory=dict)
+    sha256_checksum: str = ""
+    """Empty also where Drive has none: a small share of old files."""
 
     @property
     def is_folder(self) -> bool:
@@ -91,6 +93,24 @@ class Account:
     email: str
     storage_usage_bytes: int = 0
     storage_limit_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadSession:
+    """A resumable upload under way, with which another process may go on.
+
+    Args:
+        uri: a bearer secret: whoever has it can upload. It reaches no log and leaves the ledger with the session.
+        request_key: hash of the request that began it: server, name, parent and properties were fixed by it.
+        size_bytes, md5_checksum: the bytes it was begun for.
+    """
+
+    file_id: str
+    uri: str = field(repr=False)
+    request_key: str
+    size_bytes: int
+    md5_checksum: str
+    started_epoch_s: float
 
 
 @dataclass(frozen=True, slots=True)

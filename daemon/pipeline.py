@@ -40,17 +40,29 @@ class Step:
     function: Callable[..., Any]
     events: frozenset[Event]
     lane: Lane
+    proves: frozenset[Scope] = frozenset()
+    """Scopes that its success shows to be open. A step that may do without Drive shows nothing."""
 
 
 STEPS: dict[State, Step] = {
-    FileState.SEEN: Step(acquire.download, frozenset({Event.FETCHED}), Lane.DOWNLOAD),
+    FileState.SEEN: Step(
+        acquire.download,
+        frozenset({Event.FETCHED}),
+        Lane.DOWNLOAD,
+        frozenset({Scope.DOWNLOADS, Scope.SERVICE}),
+    ),
     FileState.FETCHED: Step(
         acquire.inspect, frozenset({Event.FILED, Event.IGNORED, Event.LOST}), Lane.DOWNLOAD
     ),
     SeriesState.GATHERING: Step(Settling.settle, frozenset({Event.SETTLED, Event.SUPERSEDED}), Lane.SETTLE),
     SeriesState.SETTLED: Step(convert, frozenset({Event.CONVERTED, Event.IGNORED}), Lane.CONVERT),
     SeriesState.CONVERTED: Step(reserve, frozenset({Event.RESERVED, Event.ABANDONED}), Lane.DELIVER),
-    SeriesState.RESERVED: Step(deliver, frozenset({Event.DELIVERED, Event.ABANDONED}), Lane.DELIVER),
+    SeriesState.RESERVED: Step(
+        deliver,
+        frozenset({Event.DELIVERED, Event.ABANDONED}),
+        Lane.DELIVER,
+        frozenset({Scope.UPLOADS, Scope.SERVICE}),
+    ),
 }
 
 

@@ -9,7 +9,6 @@ from daemon.config import FolderRef, Settings
 from daemon.drive.client import Drive
 from daemon.errors import NotThere, Refused, Scope
 from daemon.ledger import Ledger
-from daemon.markers import is_ours
 from daemon.model import File
 from daemon.tree import Places
 
@@ -194,28 +193,3 @@ def _staging_parent(drive: Drive, output: File) -> str:
     if parent is not None and parent.can_add_children and parent.drive_id == output.drive_id:
         return parent.file_id
     return output.file_id
-
-
-def refuse_a_lost_ledger(drive: Drive, ledger: Ledger, found: Places) -> None:
-    """Refuse to work with an empty ledger beside an output folder that holds deliveries of an earlier one.
-
-    An empty ledger must never mean "process all again": every exam would be delivered twice.
-
-    Raises:
-        Unusable: `LEDGER_LOST`.
-    """
-    if ledger.meta("output_accepted") == found.output_id:
-        return
-    page_token = ""
-    while True:
-        page = drive.list_children(found.output_id, page_token)
-        if any(is_ours(file) for file in page.files):
-            raise Unusable(
-                "LEDGER_LOST",
-                f"the output folder {found.output_id} holds deliveries that this ledger knows nothing of",
-                "Restore the ledger from its backup, or choose an empty output folder",
-            )
-        page_token = page.next_page_token
-        if not page_token:
-            break
-    ledger.set_meta("output_accepted", found.output_id)

@@ -21,7 +21,10 @@ from daemon.places import Unusable
 
 DISPATCH_EVERY_S = 1.0
 TIDY_EVERY_S = 60.0
+TIDY_TRIES = 3
+"""For `run --once`: a deleted `held.tsv` is noticed with one try and made anew with the next."""
 TRUE_UP_LOOK_S = 60.0
+BACKUP_LOOK_S = 3600.0
 DRAIN_S = 30.0
 """How long a stop waits for running steps; the unit allows more before it kills."""
 START_RETRY_S = 10.0
@@ -115,6 +118,7 @@ class Service:
         self._every(scheduler, "dispatch", DISPATCH_EVERY_S, self._dispatch, at_once=True)
         self._every(scheduler, "true-up", TRUE_UP_LOOK_S, self._true_up)
         self._every(scheduler, "tidy", TIDY_EVERY_S, self._tidy)
+        self._every(scheduler, "backup", BACKUP_LOOK_S, self._back_up, at_once=True)
         self._every(scheduler, "heartbeat", self._heartbeat_every_s(), self._heartbeat, at_once=True)
         self._scheduler = scheduler
         control.start()
@@ -197,6 +201,14 @@ class Service:
     def _tidy(self) -> None:
         assert self._daemon is not None
         self._daemon.tidy()
+
+    def _back_up(self) -> None:
+        """Once a day, and after a start; a failure is said and tried again, and closes nothing."""
+        assert self._daemon is not None
+        try:
+            self._daemon.back_up()
+        except Transient as exc:
+            logger.error("{}. {}", exc.what.capitalize(), exc.remedy)
 
     # ── systemd ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -282,8 +294,9 @@ def run_once(settings: Settings, *, on_progress: Callable[[Daemon], None] | None
             stop.wait(min(max(wait, 0.05), 1.0))
         daemon.workers.stop()
         daemon.workers.drain(DRAIN_S)
-        if not stop.is_set():
-            daemon.tidy()
+        for _ in range(TIDY_TRIES):
+            if stop.is_set() or daemon.tidy():
+                break
         if daemon.held_count():
             return 3
         return 0 if daemon.next_wait_s() is None and not stop.is_set() else 4

@@ -225,6 +225,10 @@ class Settings(Section):
         return self.state_dir / "ledger.sqlite3"
 
     @property
+    def backup_dir(self) -> Path:
+        return self.state_dir / "backup"
+
+    @property
     def lock_file(self) -> Path:
         return self.state_dir / "lock"
 
@@ -236,6 +240,7 @@ class Settings(Section):
             "spool_dir",
             "hints_dir",
             "ledger_file",
+            "backup_dir",
             "lock_file",
             "control_socket",
             "logs_dir",

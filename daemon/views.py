@@ -45,6 +45,7 @@ def work(ledger: Ledger, now: float) -> Answer:
         "files": _files(ledger, now),
         "series": _series(ledger),
         "held": held_by_code(ledger),
+        "rebuild": ledger.rebuilding.cause,
         "crawl": {
             "listings_owed": ledger.crawls.owed_listings(),
             "questions_owed": int(ledger.database.value("SELECT count(*) FROM question")),

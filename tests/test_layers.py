@@ -19,7 +19,7 @@ LAYERS = [
     {"control"},
     {"assembly"},
     {"workers", "views", "places"},
-    {"pipeline"},
+    {"pipeline", "recovery"},
     {"intake", "settle", "convert", "delivery"},
     {"acquire", "findings"},
     {"context"},

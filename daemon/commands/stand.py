@@ -46,6 +46,13 @@ def status(answer: Row) -> Iterator[Text]:
     if answer["running"]:
         yield from _running(answer)
     yield from _crawl(answer["crawl"])
+    if answer["rebuild"]:
+        yield _line(
+            "REBUILD",
+            f"the ledger may be older than the output ({answer['rebuild']}): what lies there is looked at,"
+            " for ten minutes or more, before anything is delivered",
+            "bold yellow",
+        )
     if answer["paused"]:
         yield _line("PAUSED", "by a person; sdd-dicom resume lets it go on", "bold yellow")
     for entry in answer["closed"]:

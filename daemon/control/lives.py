@@ -230,7 +230,7 @@ def waits_for(ledger: Ledger, revision: RevisionRow, rules: Rules, now: Now) -> 
     waits: list[Answer] = []
     if not now.source_known:
         waits.append({"condition": "source"})
-    if ledger.series.known_file_unread(revision.series_id, now.epoch_s):
+    if ledger.series.known_file_unread(revision.series_id):
         waits.append({"condition": "a"})
     if now.epoch_s < quiet_at:
         waits.append({"condition": "b", "left_s": round(quiet_at - now.epoch_s, 1)})
@@ -247,7 +247,9 @@ def waits_for(ledger: Ledger, revision: RevisionRow, rules: Rules, now: Now) -> 
 
 def _found(ledger: Ledger, revision: RevisionRow) -> Sequence[MemberRow]:
     n = 0 if revision.deliberate else ledger.series.get(revision.series_id).delivered_n
-    delivered: list[Any] = [entry.key for entry in ledger.revisions.inputs(revision.series_id, n)] if n else []
+    delivered: list[Any] = (
+        [entry.key for entry in ledger.revisions.inputs(revision.series_id, n)] if n else []
+    )
     return input_set(ledger.series.members(revision.series_id), delivered)
 
 

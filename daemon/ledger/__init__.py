@@ -8,6 +8,7 @@ from daemon.ledger.crawls import Crawls, Listing, Shortcut
 from daemon.ledger.database import Database
 from daemon.ledger.deliveries import Deliveries, OutFolder
 from daemon.ledger.files import MASS_VANISHED, Files
+from daemon.ledger.rebuilding import Cause, KnownDelivery, Rebuilding
 from daemon.ledger.records import (
     FileRow,
     InputRow,
@@ -20,33 +21,38 @@ from daemon.ledger.records import (
 )
 from daemon.ledger.revisions import Revisions
 from daemon.ledger.series import SeriesTable, subject
+from daemon.ledger.sessions import UploadSessions
 
 __all__ = [
     "MASS_VANISHED",
+    "Cause",
     "Crawls",
     "Database",
     "Deliveries",
     "FileRow",
     "Files",
     "InputRow",
+    "KnownDelivery",
     "Ledger",
     "Listing",
     "MemberRow",
     "OutFolder",
     "Place",
+    "Rebuilding",
     "ResultRow",
     "RevisionRow",
     "Revisions",
     "SeriesRow",
     "SeriesTable",
     "Shortcut",
+    "UploadSessions",
     "Whereabouts",
     "subject",
 ]
 
 
 class Ledger:
-    """The database and its tables: `files`, `series`, `revisions`, `deliveries`, `crawls`.
+    """The database and its tables: `files`, `series`, `revisions`, `deliveries`, `crawls`, `rebuilding`.
 
     Raises:
         Refused: `LEDGER_DAMAGED` or `LEDGER_VERSION`.
@@ -58,7 +64,9 @@ class Ledger:
         self.series = SeriesTable(self.database)
         self.revisions = Revisions(self.database)
         self.deliveries = Deliveries(self.database)
+        self.sessions = UploadSessions(self.database)
         self.crawls = Crawls(self.database)
+        self.rebuilding = Rebuilding(self.database)
         self.write = self.database.write
         self.meta = self.database.meta
         self.set_meta = self.database.set_meta

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from daemon.ledger.database import Database
@@ -70,8 +70,13 @@ class Crawls:
             (listing.crawl_id, folder_id, f"{listing.position}/{order:08d}"),
         )
 
-    def next_listing(self) -> Listing | None:
-        row = self._db.row("SELECT * FROM listing WHERE done = 0 ORDER BY crawl_id, position LIMIT 1")
+    def next_listing(self, aside: Collection[str] = ()) -> Listing | None:
+        """Return the listing that is due first, those of the folders in `aside` left out."""
+        row = self._db.row(
+            f"SELECT * FROM listing WHERE done = 0 AND folder_id NOT IN ({_marks(aside)})"
+            " ORDER BY crawl_id, position LIMIT 1",
+            tuple(aside),
+        )
         return (
             None
             if row is None
@@ -109,8 +114,15 @@ class Crawls:
             for file_id in file_ids:
                 self._db.execute("INSERT OR IGNORE INTO question VALUES (?)", (file_id,))
 
-    def questions(self, limit: int = 100) -> list[str]:
-        return [row[0] for row in self._db.rows("SELECT file_id FROM question LIMIT ?", (limit,))]
+    def questions(self, aside: Collection[str] = (), limit: int = 100) -> list[str]:
+        """Return ids to ask for, those in `aside` left out."""
+        return [
+            row[0]
+            for row in self._db.rows(
+                f"SELECT file_id FROM question WHERE file_id NOT IN ({_marks(aside)}) LIMIT ?",
+                (*aside, limit),
+            )
+        ]
 
     def answered(self, file_id: str) -> None:
         with self._db.write():
@@ -203,3 +215,7 @@ class Crawls:
 
     def shortcut_parents(self) -> list[str]:
         return [row[0] for row in self._db.rows("SELECT DISTINCT parent_id FROM shortcut")]
+
+
+def _marks(values: Collection[str]) -> str:
+    return ", ".join("?" * len(values))

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from daemon.errors import Refused, Scope, Transient
-from daemon.ledger.schema import SCHEMA_VERSION, TABLES
+from daemon.ledger.schema import SCHEMA_VERSION, TABLES, UPGRADES
 
 Row = sqlite3.Row
 Values = Sequence[Any]
+RESTORED = "RESTORED"
+"""Why a rebuild is owed: the ledger is a backup that was put back."""
+_IS_BACKUP = "is_backup"
 
 
 class Database:
@@ -47,6 +50,8 @@ class Database:
             if not read_only:
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
+                # What is deleted (addresses of upload sessions) is zeroed in its page, not only unlinked.
+                self._connection.execute("PRAGMA secure_delete = FAST")
             self._connection.execute("PRAGMA foreign_keys = ON")
             self._check(read_only)
         except sqlite3.DatabaseError as exc:
@@ -62,13 +67,17 @@ class Database:
         if version == 0 and not read_only:
             # Tables, version and generation in one transaction: a crash leaves an empty file or a whole ledger.
             with self.write():
-                for statement in TABLES.split(";\n"):
-                    if statement.strip():
-                        self._connection.execute(statement)
+                self._run(TABLES)
                 self.set_meta("generation", secrets.token_hex(8))
                 self.set_meta("salt", secrets.token_hex(16))
                 self.set_meta("feed_seq", "0")
                 self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        elif version in UPGRADES:
+            if not read_only:
+                with self.write():
+                    for older in range(version, SCHEMA_VERSION):
+                        self._run(UPGRADES[older])
+                    self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         elif version != SCHEMA_VERSION:
             raise Refused(
                 "LEDGER_VERSION",
@@ -79,6 +88,22 @@ class Database:
         found = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise sqlite3.DatabaseError(found)
+        if not read_only and self.meta(_IS_BACKUP):
+            self._renew()
+
+    def _renew(self) -> None:
+        """A backup was put back: Drive is further than this ledger, and the hints are not of its time."""
+        with self.write():
+            self.set_meta("generation", secrets.token_hex(8))
+            self.set_meta("rebuild", RESTORED)
+            # Reserved then, and perhaps used since.
+            self.execute("DELETE FROM spare_id")
+            self.execute("DELETE FROM meta WHERE key IN (?, 'rebuild_begun_epoch_s')", (_IS_BACKUP,))
+
+    def _run(self, statements: str) -> None:
+        for statement in statements.split(";\n"):
+            if statement.strip():
+                self._connection.execute(statement)
 
     @contextmanager
     def write(self) -> Iterator[None]:
@@ -160,14 +185,33 @@ class Database:
         """Write one line into the life of a file (its id) or a series (``series:<id>``)."""
         self.execute("INSERT INTO life VALUES (?, ?, ?, ?, ?)", (now, subject, n, event, detail))
 
+    def size_bytes(self) -> int:
+        return int(self.value("PRAGMA page_count")) * int(self.value("PRAGMA page_size"))
+
     def backup(self, target: Path) -> None:
-        """Copy the whole ledger, consistent while the daemon works (SQLite backup API)."""
-        with self._lock:
-            copy = sqlite3.connect(target)
-            try:
-                self._connection.backup(copy)
-            finally:
-                copy.close()
+        """Copy the whole ledger, without secrets, consistent while the daemon works (SQLite backup API); check the copy.
+
+        The copy alone bears a mark: opened as the ledger, it begins a new generation.
+
+        Raises:
+            sqlite3.Error: no room, or the copy is damaged.
+        """
+        # A connection of its own: readers hold up nobody in WAL mode, our lock would hold up every step.
+        source = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=30)
+        copy = sqlite3.connect(target, isolation_level=None)
+        try:
+            source.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")  # one file, whole by itself
+            # A copy may be shown to others while a session still lives: its address must not be in it.
+            copy.execute("PRAGMA secure_delete = ON")
+            copy.execute("DELETE FROM upload_session")
+            copy.execute("INSERT OR REPLACE INTO meta VALUES (?, '1')", (_IS_BACKUP,))
+            found = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
+        finally:
+            copy.close()
+            source.close()
 
     def close(self) -> None:
         with self._lock:

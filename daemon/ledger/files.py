@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 from daemon.ledger.database import Database, Row
@@ -51,24 +51,29 @@ class Files:
 
     def observe(
         self, file: File, place: Place, now: float, *, listing_id: int = 0, ignored: str = ""
-    ) -> None:
+    ) -> bool:
         """Write down that `file` lies at `place`; an observation older than what is known changes nothing.
 
         Args:
             now: epoch seconds; a file that is new counts as first seen then.
             listing_id: the listing that showed it, 0 for the feed.
             ignored: a reason to ignore it unread (Google Docs).
+        Returns:
+            Whether all is clear. False: a listing shows a file of which something fresher said that it left.
         """
         with self._db.write():
             known = self._db.row("SELECT * FROM file WHERE file_id = ? AND current = 1", (file.file_id,))
             if known is not None and file.version < known["version"]:
                 # A listing may lag by minutes: the fresher observation stays.
                 self._db.execute("UPDATE file SET listing_id = ? WHERE rank = ?", (listing_id, known["rank"]))
-                return
+                return not listing_id or known["whereabouts"] == Whereabouts.PRESENT
+            if listing_id and known is not None and known["whereabouts"] == Whereabouts.GONE:
+                return False  # a deletion has no version
             if known is not None and known["head_revision_id"] == file.head_revision_id:
                 self._update(known, file, place, listing_id)
             else:
                 self._insert(known, file, place, now, listing_id, ignored)
+            return True
 
     def _update(self, known: Row, file: File, place: Place, listing_id: int) -> None:
         moved = (known["parent_id"], known["whereabouts"]) != (place.parent_id, Whereabouts.PRESENT)
@@ -76,7 +81,7 @@ class Files:
         exam_rank, folder_rank = self._ranks(place) if moved else (known["exam_rank"], known["folder_rank"])
         self._db.execute(
             "UPDATE file SET version = ?, whereabouts = 'PRESENT', parent_id = ?, exam_folder_id = ?, exam_rank = ?,"
-            " folder_rank = ?, modified_time = ?, can_read_revisions = ?, listing_id = max(listing_id, ?)"
+            " folder_rank = ?, modified_time = ?, size_bytes = ?, can_read_revisions = ?, listing_id = max(listing_id, ?)"
             " WHERE rank = ?",
             (
                 file.version,
@@ -85,6 +90,7 @@ class Files:
                 exam_rank,
                 folder_rank,
                 file.modified_time,
+                file.size_bytes,
                 file.can_read_revisions,
                 listing_id,
                 known["rank"],
@@ -96,6 +102,12 @@ class Files:
             )
         if back:
             self.mark_series_dirty(file.file_id)
+            self._db.execute(
+                "UPDATE revision SET held_code = '', held_remedy = '', tries = 0, not_before_epoch_s = 0"
+                " WHERE state = 'SETTLED' AND held_code = 'INPUTS_GONE' AND EXISTS (SELECT 1 FROM revision_input i"
+                " WHERE i.series_id = revision.series_id AND i.n = revision.n AND i.file_id = ?)",
+                (file.file_id,),
+            )
 
     def _insert(
         self, known: Row | None, file: File, place: Place, now: float, listing_id: int, ignored: str
@@ -111,7 +123,8 @@ class Files:
             " first_seen_epoch_s, state, reason, rules_version)"
             " VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'PRESENT', ?, ?, ?, ?, ?)"
             " ON CONFLICT (file_id, head_revision_id) DO UPDATE SET current = 1, version = excluded.version,"
-            " whereabouts = 'PRESENT', parent_id = excluded.parent_id, exam_folder_id = excluded.exam_folder_id",
+            " whereabouts = 'PRESENT', parent_id = excluded.parent_id, exam_folder_id = excluded.exam_folder_id,"
+            " size_bytes = excluded.size_bytes, modified_time = excluded.modified_time",
             (
                 file.file_id,
                 file.head_revision_id,
@@ -159,9 +172,7 @@ class Files:
                 if row is None or row["whereabouts"] == whereabouts or (version and version < row["version"]):
                     continue
                 known.append((file_id, whereabouts, version, row))
-            total = (
-                self._db.value("SELECT count(*) FROM file WHERE current = 1 AND whereabouts = 'PRESENT'") or 0
-            )
+            total = self._db.value("SELECT count(*) FROM file WHERE current = 1 AND whereabouts = 'PRESENT'")
             leaving = sum(1 for entry in known if entry[3]["whereabouts"] == Whereabouts.PRESENT)
             mass = leaving > 1000 or leaving > max(20, total / 5)
             for file_id, whereabouts, version, row in known:
@@ -180,13 +191,6 @@ class Files:
                 self._db.live(now, file_id, "Vanished", whereabouts)
                 self.mark_series_dirty(file_id)
             return len(known)
-
-    def touch_listed(self, file_ids: Iterable[str], listing_id: int) -> None:
-        with self._db.write():
-            for file_id in file_ids:
-                self._db.execute(
-                    "UPDATE file SET listing_id = ? WHERE file_id = ? AND current = 1", (listing_id, file_id)
-                )
 
     def not_listed(self, parent_id: str, listing_id: int) -> list[str]:
         """Return the present files under `parent_id` that the listing did not show: each is a question."""
@@ -285,6 +289,8 @@ class Files:
             if isinstance(outcome, Filed):
                 for member, md5_checksum, instance in outcome.instances:
                     self._file_instance(row, member, md5_checksum, instance, now, download_clock_s)
+                # The series that held the older content has lost it only now.
+                self.mark_series_dirty(row.file_id)
             self._db.live(now, row.file_id, outcome.event, reason)
 
     def _file_instance(

@@ -121,6 +121,8 @@ class MemberRow:
     first_seen_epoch_s: float
     current: bool
     present: bool
+    replaced: bool
+    """Whether a newer content of its file was read and is an instance too, of whatever series."""
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -100,6 +100,13 @@ class Revisions:
             )
         ]
 
+    def reserved(self) -> list[RevisionRow]:
+        """Return the revisions that have, or may have, ids on Drive and are not delivered; held ones too."""
+        return [
+            _revision(row)
+            for row in self._db.rows("SELECT * FROM revision WHERE state IN ('CONVERTED', 'RESERVED')")
+        ]
+
     def finished_attempts(self, series_id: int) -> list[tuple[int, int, int]]:
         """Return (series, n, attempt) of results that no step needs any more."""
         return [
@@ -134,8 +141,14 @@ class Revisions:
             )
         ]
 
-    def begin(self, series_id: int, now: float, *, deliberate: bool = False) -> int:
-        """Start the next revision as GATHERING; return its number."""
+    def begin(
+        self, series_id: int, now: float, *, download_clock_s: float = 0.0, deliberate: bool = False
+    ) -> int:
+        """Start the next revision as GATHERING; return its number.
+
+        Args:
+            download_clock_s: `max_wait_s` counts from here, and anew from each instance that is FILED.
+        """
         with self._db.write():
             n = int(
                 self._db.value(
@@ -146,10 +159,20 @@ class Revisions:
                 "INSERT INTO revision (series_id, n, state, deliberate) VALUES (?, ?, ?, ?)",
                 (series_id, n, SeriesState.GATHERING, deliberate),
             )
+            self._db.execute(
+                "UPDATE series SET filed_clock_s = max(filed_clock_s, ?) WHERE series_id = ?",
+                (download_clock_s, series_id),
+            )
             if deliberate:
                 self._db.execute("UPDATE series SET wanted = 0 WHERE series_id = ?", (series_id,))
             self._db.live(now, subject(series_id), "Gathering", n=n)
             return n
+
+    def make_deliberate(self, revision: RevisionRow) -> None:
+        """A person asks for the revision that gathers: it is the rebuild, and silence need not last."""
+        with self._db.write():
+            self._db.execute("UPDATE revision SET deliberate = 1 WHERE series_id = ? AND n = ?", revision.key)
+            self._db.execute("UPDATE series SET wanted = 0 WHERE series_id = ?", (revision.series_id,))
 
     def settle(
         self, revision: RevisionRow, members: Sequence[MemberRow], content_key: str, reason: str, now: float
@@ -179,6 +202,8 @@ class Revisions:
                 (after(revision.state, Event.SUPERSEDED), *revision.key),
             )
             self._forget_unpublished(revision)
+            # Its bytes may leave the spool, and its set may have changed meanwhile.
+            self._db.execute("UPDATE series SET dirty = 1 WHERE series_id = ?", (revision.series_id,))
             self._db.live(now, subject(revision.series_id), Event.SUPERSEDED, n=revision.n)
 
     def apply(self, revision: RevisionRow, outcome: RevisionOutcome, now: float) -> None:

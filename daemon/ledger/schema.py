@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 1
+from collections.abc import Mapping
+
+SCHEMA_VERSION = 2
 
 RULES_VERSION = 1
 """Grows when rules change what is an input; older IGNORED rows are then looked at again."""
@@ -89,7 +91,7 @@ CREATE TABLE series (
     delivery_folder_id  TEXT NOT NULL DEFAULT '',           -- Drive id, fixed at the first RESERVED
     folder_name         TEXT NOT NULL DEFAULT '',
     home_folder_id      TEXT NOT NULL DEFAULT '',           -- source folder that the delivery mirrors
-    filed_clock_s       REAL NOT NULL DEFAULT 0,            -- download clock when its newest instance was FILED
+    filed_clock_s       REAL NOT NULL DEFAULT 0,            -- download clock when its newest instance was FILED, or its revision began
     wanted              INTEGER NOT NULL DEFAULT 0,         -- 1: `process` asked for a rebuild
     dirty               INTEGER NOT NULL DEFAULT 1,         -- 1: its set may have changed
     UNIQUE (study_instance_uid, series_instance_uid)
@@ -188,6 +190,15 @@ CREATE TABLE litter (                     -- abandoned attempts on Drive that ar
     file_id TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE upload_session (             -- large uploads under way, for the next process
+    file_id         TEXT PRIMARY KEY,
+    uri             TEXT NOT NULL,        -- a bearer secret, good for a week: in no log, and gone with the session
+    request_key     TEXT NOT NULL,        -- hash of the request that began it
+    size_bytes      INTEGER NOT NULL,
+    md5_checksum    TEXT NOT NULL,
+    started_epoch_s REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE life (                       -- what happened, for `why`
     at_epoch_s REAL NOT NULL,
     subject    TEXT NOT NULL,             -- a file id, or 'series:<series_id>'
@@ -197,3 +208,17 @@ CREATE TABLE life (                       -- what happened, for `why`
 ) STRICT;
 CREATE INDEX life_subject ON life (subject);
 """
+
+UPGRADES: Mapping[int, str] = {
+    1: """
+CREATE TABLE upload_session (
+    file_id         TEXT PRIMARY KEY,
+    uri             TEXT NOT NULL,
+    request_key     TEXT NOT NULL,
+    size_bytes      INTEGER NOT NULL,
+    md5_checksum    TEXT NOT NULL,
+    started_epoch_s REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+""",
+}
+"""Version → statements that lead to the next one. They only add, so that who reads may read the older one, too."""

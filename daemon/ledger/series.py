@@ -67,10 +67,13 @@ class SeriesTable:
                 first_seen_epoch_s=row["first_seen_epoch_s"],
                 current=bool(row["current"]),
                 present=row["whereabouts"] == "PRESENT" or row["held_code"] == MASS_VANISHED,
+                replaced=bool(row["replaced"]),
             )
             for row in self._db.rows(
                 "SELECT i.*, f.modified_time, f.size_bytes, f.parent_id, f.exam_folder_id, f.first_seen_epoch_s,"
-                " f.current, f.whereabouts, f.held_code FROM instance i JOIN file f USING (file_id, head_revision_id)"
+                " f.current, f.whereabouts, f.held_code, f.current = 0 AND EXISTS (SELECT 1 FROM file c"
+                " WHERE c.file_id = i.file_id AND c.current = 1 AND c.state = 'FILED') AS replaced"
+                " FROM instance i JOIN file f USING (file_id, head_revision_id)"
                 " WHERE i.series_id = ? ORDER BY f.rank, i.member",
                 (series_id,),
             )
@@ -108,14 +111,16 @@ class SeriesTable:
             is not None
         )
 
-    def known_file_unread(self, series_id: int, now: float) -> bool:
-        """Whether a file that once held an instance of the series has a newer content that is not read yet."""
+    def known_file_unread(self, series_id: int) -> bool:
+        """Whether a file that once held an instance of the series has a newer content that is not read yet.
+
+        A parked one counts: the series is not complete without it. A held one waits for a person.
+        """
         return (
             self._db.value(
                 "SELECT 1 FROM instance i JOIN file f ON f.file_id = i.file_id WHERE i.series_id = ? AND f.current = 1"
-                " AND f.state IN ('SEEN', 'FETCHED') AND f.whereabouts = 'PRESENT' AND f.held_code = ''"
-                " AND f.not_before_epoch_s <= ? LIMIT 1",
-                (series_id, now),
+                " AND f.state IN ('SEEN', 'FETCHED') AND f.whereabouts = 'PRESENT' AND f.held_code = '' LIMIT 1",
+                (series_id,),
             )
             is not None
         )
@@ -159,6 +164,20 @@ class SeriesTable:
                 " UNION SELECT i.file_id, i.head_revision_id FROM instance i WHERE i.series_id IN"
                 " (SELECT series_id FROM revision WHERE state IN ('GATHERING', 'SETTLED', 'CONVERTED', 'RESERVED')"
                 "  AND held_code = '')"
+            )
+        ]
+
+    def partial_keys(self, least_bytes: int) -> list[tuple[str, str]]:
+        """Return the (file_id, head_revision_id) of files this large that may still be downloaded."""
+        return [
+            (row[0], row[1])
+            for row in self._db.rows(
+                "SELECT file_id, head_revision_id FROM file WHERE size_bytes >= ? AND current = 1"
+                " AND state = 'SEEN' AND whereabouts = 'PRESENT' AND held_code = ''"
+                " UNION SELECT i.file_id, i.head_revision_id FROM revision r JOIN revision_input i USING (series_id, n)"
+                " JOIN file f USING (file_id, head_revision_id) WHERE r.state IN ('SETTLED', 'CONVERTED', 'RESERVED')"
+                " AND r.held_code = '' AND f.size_bytes >= ?",
+                (least_bytes, least_bytes),
             )
         ]
 

@@ -12,12 +12,15 @@ from typing import Any
 
 from daemon.drive.client import Drive
 from daemon.intake import Intake
+from daemon.recovery import rebuild
 
 
 def token_first(_: Path) -> None:
     """The page token moves before the rows of its page are committed; `feed_seq` still tells."""
     started: list[Any] = []
     start = Intake.__init__
+    # Hints ahead of the ledger say that it is older than the output: the wait for listings is another test's.
+    rebuild.YOUNG_S = rebuild.AGAIN_S = 0.0
 
     def remember_self(self: Intake, **parts: Any) -> None:
         start(self, **parts)

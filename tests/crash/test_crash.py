@@ -1,6 +1,6 @@
 """kill -9 at every point of a run: afterwards the deliveries are those of a clean run, none twice, none half.
 
-CI kills at a seeded sample of the points; every one takes `python -m tests.crash --all` (half an hour).
+CI kills at a seeded sample of the points; `python -m tests.crash --all` takes every one, in some ten minutes.
 The runs happen in a fresh process, because only one without threads may fork.
 """
 

@@ -146,11 +146,9 @@ def test_a_second_daemon_on_one_state_ends_with_75(world: World) -> None:
         assert first.poll() is None
 
 
-@pytest.mark.parametrize(
-    "case", ["source missing", "output in source", "no token", "login lost", "bad key", "ledger lost"]
-)
+@pytest.mark.parametrize("case", ["source missing", "output in source", "no token", "login lost", "bad key"])
 def test_what_a_person_must_repair_ends_the_start(world: World, case: str) -> None:
-    expected = {"source missing": 69, "output in source": 69, "ledger lost": 69, "bad key": 78}.get(case, 77)
+    expected = {"source missing": 69, "output in source": 69, "bad key": 78}.get(case, 77)
     if case == "source missing":
         world._overrides["drive.source"] = "nowhere"
     if case == "output in source":
@@ -171,10 +169,6 @@ def test_what_a_person_must_repair_ends_the_start(world: World, case: str) -> No
         )
     if case == "bad key":
         world._overrides["series.quiet"] = 5
-    if case == "ledger lost":
-        write_series(world.source / "exam", Phantom(slices=3, rows=32, columns=32))
-        assert world.run_once() == 0
-        world.settings.ledger_file.unlink()
     world._write_config()
 
     with daemon(world) as process:
