@@ -65,7 +65,14 @@ class Recheck:
     folder_id: str
 
 
-Finding = Present | Left | ShortcutSeen | ShortcutGone | Crawl | Recheck
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """What it means could not be told now, and only for this item: it is asked for by itself."""
+
+    file_id: str
+
+
+Finding = Present | Left | ShortcutSeen | ShortcutGone | Crawl | Recheck | Unclear
 
 
 class Reader:
@@ -139,7 +146,10 @@ def write(ledger: Ledger, findings: Sequence[Finding], now: float, *, listing_id
     for finding in findings:
         match finding:
             case Present(file=file, place=place, ignored=ignored):
-                ledger.files.observe(file, place, now, listing_id=listing_id, ignored=ignored)
+                if not ledger.files.observe(file, place, now, listing_id=listing_id, ignored=ignored):
+                    ledger.crawls.ask([file.file_id])
+            case Unclear(file_id=file_id):
+                ledger.crawls.ask([file_id])
             case Left(file_id=file_id, whereabouts=whereabouts, version=version):
                 left.append((file_id, whereabouts, version))
             case ShortcutSeen(shortcut=shortcut, version=version):

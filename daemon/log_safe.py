@@ -20,7 +20,7 @@ CHAIN = 10
 
 _TAG = re.compile(r"\(\s?([0-9A-Fa-f]{4}),\s?([0-9A-Fa-f]{4})\s?\)")
 _SECRETS = (
-    (re.compile(r"(?i)(upload_id=)[^&\s\"'<>]+"), r"\1[removed]"),
+    (re.compile(r"(?i)((?:upload_id|session_crd)=)[^&\s\"'<>]+"), r"\1[removed]"),
     (re.compile(r"(?i)(authorization\W{1,4})(?:(?:bearer|basic)\s+)?[^\s\"',;}]+"), r"\1[removed]"),
     (re.compile(r"(?i)\b(bearer\s+)[A-Za-z0-9._~+/=-]{8,}"), r"\1[removed]"),
     (

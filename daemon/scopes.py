@@ -41,7 +41,8 @@ class Scopes:
         with self._lock:
             known = self._closed.get(trouble.scope)
             probes = 0 if known is None else known.probes + 1
-            wait_s = min(FIRST_PROBE_S * 2**probes, PROBE_AT_LEAST_EVERY_S)
+            # Bounded: after a long weekend 2**probes is more than a float can hold.
+            wait_s = min(FIRST_PROBE_S * 2 ** min(probes, 16), PROBE_AT_LEAST_EVERY_S)
             if trouble.retry_after_s is not None:
                 wait_s = min(max(wait_s, trouble.retry_after_s), PROBE_AT_LEAST_EVERY_S)
             self._closed[trouble.scope] = Closed(

@@ -41,8 +41,9 @@ def input_set(members: Sequence[MemberRow], delivered: Iterable[tuple[str, str, 
     """Return the instances that the next revision of a series would be made of.
 
     These are the present ones, and the inputs of the delivered revision that only vanished: less never replaces
-    more. An input whose file has newer content is replaced, not vanished. A vanished one is left out when a
-    present instance has the same bytes.
+    more. An input whose file has newer content that is an instance is replaced, not vanished; while the new
+    content is unread, or where it turned out to be none, the delivered one counts on. A vanished one is left out
+    when a present instance has the same bytes.
 
     Args:
         members: every instance that was ever filed under the series.
@@ -54,8 +55,8 @@ def input_set(members: Sequence[MemberRow], delivered: Iterable[tuple[str, str, 
     vanished = [
         member
         for member in members
-        if member.current
-        and not member.present
+        if not (member.current and member.present)
+        and not member.replaced
         and member.key in kept
         and member.md5_checksum not in contents
     ]
@@ -71,9 +72,11 @@ class Settling:
 
     # ── when does a revision start? ──────────────────────────────────────────────────────────────────────────
 
-    def reconcile(self, now: float) -> list[int]:
+    def reconcile(self, now: float, download_clock_s: float) -> list[int]:
         """Look at every series whose set may have changed, and start the revisions that are due.
 
+        Args:
+            download_clock_s: from which `max_wait_s` counts for a revision that starts now.
         Returns:
             The series of which no revision is under way now: the spool may let go of their bytes.
         """
@@ -81,35 +84,37 @@ class Settling:
         for series_id in self._ledger.series.dirty():
             with self._ledger.write():
                 self._ledger.series.clean(series_id)
-                self._reconcile(series_id, now)
+                self._reconcile(series_id, now, download_clock_s)
                 newest = self._ledger.revisions.newest(series_id)
             if newest is not None and newest.closed:
                 idle.append(series_id)
         return idle
 
-    def _reconcile(self, series_id: int, now: float) -> None:
+    def _reconcile(self, series_id: int, now: float, download_clock_s: float) -> None:
         table = self._ledger.revisions
         series = self._ledger.series.get(series_id)
         newest = table.newest(series_id)
         if newest is not None and newest.state is SeriesState.GATHERING and not newest.held_code:
+            if series.wanted:
+                table.make_deliberate(newest)
             return
         if newest is not None and not newest.closed:
             return  # what comes later belongs to the next revision; its end marks the series again
         if series.wanted:
             if newest is not None and newest.held_code and newest.state is not SeriesState.SUPERSEDED:
                 table.supersede(newest, now)
-            table.begin(series_id, now, deliberate=True)
+            table.begin(series_id, now, download_clock_s=download_clock_s, deliberate=True)
             return
         found = self._next_set(series_id, series.delivered_n)
         if newest is None:
             if found:
-                table.begin(series_id, now)
+                table.begin(series_id, now, download_clock_s=download_clock_s)
         elif newest.held_code and newest.state is not SeriesState.SUPERSEDED:
-            self._reconcile_held(newest, found, series.delivered_n, now)
+            self._reconcile_held(newest, found, series.delivered_n, now, download_clock_s)
         else:
             before = self._key_before(newest, series.delivered_n)
             if found and content_key(member.md5_checksum for member in found) != before:
-                table.begin(series_id, now)
+                table.begin(series_id, now, download_clock_s=download_clock_s)
 
     def _key_before(self, newest: RevisionRow, delivered_n: int) -> str:
         if newest.state is SeriesState.IGNORED:
@@ -118,7 +123,12 @@ class Settling:
         return "" if delivered is None else delivered.content_key
 
     def _reconcile_held(
-        self, newest: RevisionRow, found: Sequence[MemberRow], delivered_n: int, now: float
+        self,
+        newest: RevisionRow,
+        found: Sequence[MemberRow],
+        delivered_n: int,
+        now: float,
+        download_clock_s: float,
     ) -> None:
         """Any change of a held revision's set, less included, closes it: so a sender can mend an exam."""
         if newest.held_code == SPOOL_TOO_SMALL:
@@ -131,7 +141,7 @@ class Settling:
         delivered = table.get(newest.series_id, delivered_n) if delivered_n else None
         key = content_key(member.md5_checksum for member in found)
         if found and (delivered is None or delivered.content_key != key):
-            table.begin(newest.series_id, now)
+            table.begin(newest.series_id, now, download_clock_s=download_clock_s)
 
     def _next_set(self, series_id: int, delivered_n: int, *, deliberate: bool = False) -> list[MemberRow]:
         delivered = (
@@ -169,7 +179,7 @@ class Settling:
             now.source_known
             and now.epoch_s >= quiet_at
             and now.feed_read_epoch_s >= quiet_at
-            and not self._ledger.series.known_file_unread(revision.series_id, now.epoch_s)
+            and not self._ledger.series.known_file_unread(revision.series_id)
             and not self._ledger.series.folder_unread(folders, quiet_at, now.epoch_s)
         ):
             return "quiet"

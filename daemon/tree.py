@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from daemon.drive.client import Drive
-from daemon.errors import NotThere
+from daemon.errors import Refused, Scope
 from daemon.hints import FolderHint, Hints
 from daemon.ledger import Crawls, Place, Whereabouts
 from daemon.model import File
@@ -72,8 +72,10 @@ class Tree:
             return found
         try:
             file = self._drive.get(folder_id)
-        except NotThere:
-            return None
+        except Refused as exc:
+            if exc.scope is not Scope.ITEM:
+                raise
+            return None  # gone, or not for us to see
         self.remember(file)
         return _hint_of(file)
 

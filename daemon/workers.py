@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import threading
 import time
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 from loguru import logger
 
 from daemon.context import Context
-from daemon.errors import Kind, Scope, Trouble
+from daemon.errors import Kind, Scope, Transient, Trouble
 from daemon.ledger import FileRow, RevisionRow
-from daemon.lifecycle import FINAL
+from daemon.lifecycle import FINAL, Event
 from daemon.log import about
-from daemon.pipeline import LANE_SCOPE, STEPS, Lane, states_of
+from daemon.pipeline import LANE_SCOPE, STEPS, Lane, Step, states_of
+from daemon.scopes import PROBE_AT_LEAST_EVERY_S
 from daemon.spool import gigabytes
 
 LONGEST_WAIT_S = 900.0
@@ -31,7 +33,7 @@ def wait_s(tries: int, told_s: float | None) -> float:
     """Return how long an item waits after its `tries`-th failure: what Drive asked for, or 5 s doubling to 15 min."""
     if told_s is not None:
         return min(max(told_s, 1.0), 24 * 3600.0)
-    return min(FIRST_WAIT_S * 2.0**tries, LONGEST_WAIT_S) * random.uniform(0.8, 1.2)
+    return min(FIRST_WAIT_S * 2.0 ** min(tries, 16), LONGEST_WAIT_S) * random.uniform(0.8, 1.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class Workers:
         self._running: dict[Hashable, Running] = {}
         self._own = threading.local()
         self._stopping = False
+        self.open_lanes: frozenset[Lane] = frozenset(self._sizes)
+        """Lanes in which steps may start; the others wait for a rebuild of the ledger."""
         self.space_blocked = False
         """Whether the last look at the queue stopped for want of room in the spool."""
         self.download_clock_s = 0.0
@@ -89,17 +93,19 @@ class Workers:
             )
 
     def _free(self, lane: Lane, now: float) -> int:
+        if lane not in self.open_lanes:
+            return 0
         busy = sum(1 for running in self._running.values() if running.lane is lane)
         free = self._sizes[lane] - busy
         allowance = self._context.scopes.allowance(LANE_SCOPE[lane], now)
         return free if allowance is None else min(free, allowance - busy)
 
     def _fill_downloads(self, now: float, overdraw: bool) -> int:
+        self.space_blocked = False
         free = self._free(Lane.DOWNLOAD, now)
         if free <= 0:
             return 0
         started = 0
-        self.space_blocked = False
         for row in self._context.ledger.files.due(now, len(self._running) + free):
             if row.key in self._running:
                 continue
@@ -115,8 +121,7 @@ class Workers:
         return started
 
     def _missing_bytes(self, row: FileRow) -> int:
-        there = self._context.spool.has_input(row.file_id, row.head_revision_id, row.size_bytes)
-        return 0 if there else row.size_bytes
+        return self._context.spool.missing_bytes(row.file_id, row.head_revision_id, row.size_bytes)
 
     def _room_for(self, size_bytes: int, overdraw: bool) -> bool:
         spool = self._context.spool
@@ -155,7 +160,14 @@ class Workers:
     def _start(self, lane: Lane, key: Hashable, work: Callable[[], None]) -> None:
         started_s = time.monotonic()
         self._running[key] = Running(lane, started_s, started_s + self._deadline_s(lane))
-        self._pools[lane].submit(self._run, key, work)
+        future = self._pools[lane].submit(self._run, key, work)
+        future.add_done_callback(partial(self._cancelled, key))
+
+    def _cancelled(self, key: Hashable, future: Future[None]) -> None:
+        """A step that a stop met before it began: nobody else says that it does not run."""
+        if future.cancelled():
+            with self._lock:
+                self._running.pop(key, None)
 
     def _deadline_s(self, lane: Lane) -> float:
         if lane is Lane.CONVERT:
@@ -169,7 +181,12 @@ class Workers:
             work()
         except Exception as exc:  # noqa: BLE001 - the ledger itself failed: the row is as it was, and due again
             logger.error("A step's outcome could not be written: {}", type(exc).__name__)
-            if isinstance(exc, Trouble) and exc.scope is Scope.SERVICE:
+            if not (isinstance(exc, Trouble) and exc.scope is Scope.SERVICE):
+                # Without a pause the row would be taken again at once, and fail again, as fast as the machine can.
+                exc = Transient(
+                    "LEDGER_FAILED", f"a step's outcome met {type(exc).__name__}", scope=Scope.SERVICE
+                )
+            if not self._stopping:
                 self._close(exc)
         finally:
             self._own.key = None
@@ -224,13 +241,14 @@ class Workers:
         files = self._context.ledger.files
         with about(file_id=row.file_id):
             while row.state not in FINAL:
+                step = STEPS[row.state]
                 try:
-                    outcome = STEPS[row.state].function(self._context, row)
+                    outcome = step.function(self._context, row)
+                    self._opened(step)
+                    files.apply(row, outcome, self._context.clock.now(), self.download_clock_s)
                 except Exception as exc:  # noqa: BLE001 - judged there, by kind
                     self._file_failed(row, exc)
                     return
-                self._opened(Lane.DOWNLOAD)
-                files.apply(row, outcome, self._context.clock.now(), self.download_clock_s)
                 logger.debug("{}", outcome.event)
                 following = files.get(*row.key)
                 if following is None or following.state is row.state:
@@ -241,14 +259,17 @@ class Workers:
 
     def _revision(self, row: RevisionRow) -> None:
         series = self._context.ledger.series.get(row.series_id)
+        step = STEPS[row.state]
         with about(series_id=series.series_instance_uid, revision=row.n):
             try:
-                outcome = STEPS[row.state].function(self._context, row)
+                outcome = step.function(self._context, row)
+                self._opened(step)
+                self._context.ledger.revisions.apply(row, outcome, self._context.clock.now())
             except Exception as exc:  # noqa: BLE001 - judged there, by kind
                 self._revision_failed(row, exc)
                 return
-            self._opened(STEPS[row.state].lane)
-            self._context.ledger.revisions.apply(row, outcome, self._context.clock.now())
+            if outcome.event is Event.ABANDONED:
+                self._context.spool.drop_results(*row.key, row.attempt)
             logger.info("{}", outcome.event)
 
     # ── what a failure means ─────────────────────────────────────────────────────────────────────────────────
@@ -256,7 +277,8 @@ class Workers:
     def _file_failed(self, row: FileRow, exc: Exception) -> None:
         now = self._context.clock.now()
         files = self._context.ledger.files
-        verdict = self._judge(exc, row.tries)
+        exc = _known(exc)
+        verdict = self._judge(exc, row.tries, Lane.DOWNLOAD)
         if verdict is None:
             return
         if isinstance(verdict, float):
@@ -268,7 +290,8 @@ class Workers:
 
     def _revision_failed(self, row: RevisionRow, exc: Exception) -> None:
         now = self._context.clock.now()
-        verdict = self._judge(exc, row.tries)
+        exc = _known(exc)
+        verdict = self._judge(exc, row.tries, STEPS[row.state].lane)
         if verdict is None:
             return
         if isinstance(verdict, float):
@@ -277,7 +300,7 @@ class Workers:
             code, remedy = verdict
             self._context.ledger.revisions.hold(row, code, remedy, now)
 
-    def _judge(self, exc: Exception, tries: int) -> float | tuple[str, str] | None:
+    def _judge(self, exc: Exception, tries: int, lane: Lane) -> float | tuple[str, str] | None:
         """Return how long the item waits, or (code, remedy) to hold it; None: its scope closes, the item is as it was."""
         if self._stopping:
             return None
@@ -289,7 +312,10 @@ class Workers:
             )
         if exc.scope not in (Scope.ITEM, Scope.FOLDER):
             self._close(exc)
-            return None
+            if exc.scope in (Scope.SERVICE, LANE_SCOPE[lane]):
+                return None
+            # The scope does not hold up this lane (a conversion that needs inputs back): the item itself waits.
+            return min(wait_s(tries, exc.retry_after_s), PROBE_AT_LEAST_EVERY_S)
         if exc.kind is Kind.REFUSED:
             logger.warning("Held {}: {}. {}", exc.code, exc.what, exc.remedy)
             return exc.code, exc.remedy
@@ -307,10 +333,19 @@ class Workers:
         if self._context.scopes.close(trouble, self._context.clock.now()):
             logger.error("{} paused: {}. {}", trouble.scope.value.capitalize(), trouble.what, trouble.remedy)
 
-    def _opened(self, lane: Lane) -> None:
-        for scope in {LANE_SCOPE[lane], Scope.SERVICE} - ({Scope.SERVICE} if lane is Lane.CONVERT else set()):
+    def _opened(self, step: Step) -> None:
+        for scope in step.proves:
             if self._context.scopes.open(scope):
                 logger.info("{} goes on", scope.value.capitalize())
+
+
+def _known(exc: Exception) -> Exception:
+    """Return a full disk as the trouble that it is, whichever write met it; everything else as it came."""
+    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Transient(
+            "DISK_FULL", "a step found no room", remedy="Make room on the disk of the state directory"
+        )
+    return exc
 
 
 def _code(exc: Exception) -> str:

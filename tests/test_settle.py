@@ -59,7 +59,7 @@ class Bench:
     def round(
         self, at: float, *, feed_at: float | None = None, known: bool = True, clock_s: float = 0.0
     ) -> int:
-        self.settling.reconcile(at)
+        self.settling.reconcile(at, clock_s)
         return self.settling.settle(Now(at, at if feed_at is None else feed_at, known, clock_s))
 
     def newest(self) -> tuple[int, SeriesState]:
@@ -161,6 +161,7 @@ def test_a_busy_folder_does_not_keep_a_series_for_ever(bench: Bench) -> None:
     bench.add("a")
     bench.show("b")
 
+    assert bench.round(T0) == 0
     assert bench.round(LONG_AFTER, clock_s=1799) == 0
     assert bench.round(LONG_AFTER, clock_s=1800) == 1
 
@@ -354,3 +355,44 @@ def test_a_vanished_input_gives_way_to_the_same_bytes_elsewhere(bench: Bench) ->
     delivered = [entry.key for entry in bench.ledger.revisions.inputs(1, 1)]
 
     assert {member.file_id for member in input_set(members, delivered)} == {"b", "copy-a"}
+
+
+def test_a_person_need_not_wait_for_silence(bench: Bench) -> None:
+    """`process` on a series that gathers makes that revision the rebuild; a second one would say the same."""
+    bench.add("a", "b")
+    bench.round(T0)
+    bench.ledger.series.want(1, T0)
+
+    assert bench.round(T0 + 1) == 1
+    bench.deliver()
+    bench.round(LONG_AFTER)
+    assert bench.newest() == (1, SeriesState.DELIVERED)
+
+
+def test_the_bytes_of_a_needless_revision_leave_the_spool(bench: Bench) -> None:
+    bench.add("a", "b")
+    bench.round(LONG_AFTER)
+    bench.deliver()
+    bench.add("late", at=LONG_AFTER)
+    bench.settling.reconcile(LONG_AFTER, 0.0)
+    bench.vanish("late")
+    bench.round(LONG_AFTER * 2)
+
+    assert bench.newest() == (2, SeriesState.SUPERSEDED)
+    assert bench.settling.reconcile(LONG_AFTER * 2, 0.0) == [1]
+
+
+def test_new_content_that_is_unread_or_useless_takes_nothing_away(bench: Bench) -> None:
+    """Less never replaces more: what was delivered counts until the new content is an instance."""
+    bench.add("a", "b")
+    bench.round(LONG_AFTER)
+    bench.deliver()
+
+    bench.show("a", revision="r2", at=LONG_AFTER)
+    bench.round(LONG_AFTER * 2, clock_s=100_000)
+    row = bench.ledger.files.get("a")
+    assert row is not None
+    bench.ledger.files.hold(row, "TRUNCATED", "", LONG_AFTER)
+    bench.round(LONG_AFTER * 3, clock_s=200_000)
+
+    assert bench.newest() == (1, SeriesState.DELIVERED)

@@ -77,6 +77,11 @@ def update_held(context: Context, rows: Sequence[HeldRow]) -> None:
     logger.debug("{} says {} lines now", NAME, len(rows))
 
 
+def doubt(ledger: Ledger) -> None:
+    """Nobody knows what Drive has: the next update looks."""
+    ledger.set_meta(_SENT, _DOUBT)
+
+
 def _remove(context: Context) -> None:
     row = context.ledger.deliveries.known_folder(context.places.output_id, NAME)
     if row is None:

@@ -16,6 +16,7 @@ from daemon.delivery import stock
 from daemon.delivery.job import Job, is_whole
 from daemon.delivery.plan import home_folder
 from daemon.delivery.uploads import ALTERED
+from daemon.errors import Refused
 from daemon.ledger import InputRow, ResultRow, RevisionRow
 from daemon.lifecycle import SeriesState
 from daemon.model import Dropped, InputRef, Verdict, Volume
@@ -38,6 +39,7 @@ def reserve(context: Context, revision: RevisionRow) -> Reserved | Abandoned:
     if not is_whole(job.directory, made):
         logger.warning("Results were lost or altered in the spool before their ids were reserved")
         return Abandoned(ALTERED)
+    _refuse_beside_an_unreadable_one(job)
     anew = _is_anew(job)
     if job.revision.deliberate and not anew:
         _disown_missing(job)
@@ -70,6 +72,23 @@ def _is_anew(job: Job) -> bool:
     if not job.revision.deliberate:
         raise job.trashed()
     return True
+
+
+def _refuse_beside_an_unreadable_one(job: Job) -> None:
+    """An earlier ledger delivered the series, and nobody knows from what: it must not be delivered twice."""
+    rebuilding = job.context.ledger.rebuilding
+    folder_id = rebuilding.unreadable(job.mark)
+    if not folder_id or job.series.delivered_n:
+        return
+    folder = job.look(folder_id)
+    if folder is not None and not folder.trashed and not job.revision.deliberate:
+        raise Refused(
+            "DELIVERY_UNREADABLE",
+            f"the folder {folder_id} is a delivery of this series whose manifest cannot be read",
+            remedy="Restore its manifest.json and restart the service; or trash the folder, then: sdd-dicom retry"
+            " --reason DELIVERY_UNREADABLE",
+        )
+    rebuilding.forget_unreadable(job.mark)
 
 
 def _disown_missing(job: Job) -> None:
@@ -145,7 +164,9 @@ def _history(job: Job) -> Sequence[manifest.HistoryEntry]:
     return [
         manifest.HistoryEntry(
             revision=earlier.n,
-            inputs=sum(1 for entry in table.inputs(*earlier.key) if not entry.dropped),
+            # Of revisions that are known from a manifest only, there are no rows.
+            inputs=earlier.facts.get("inputs")
+            or sum(1 for entry in table.inputs(*earlier.key) if not entry.dropped),
             made_at=earlier.made_at,
         )
         for earlier in table.all(job.series.series_id)

@@ -22,7 +22,7 @@ RULES = Rules(quiet_s=QUIET_S, max_wait_s=1800)
 def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path / "ledger")
     bench.add("a", "b")
-    bench.settling.reconcile(T0)
+    bench.settling.reconcile(T0, 0.0)
     yield bench
     bench.ledger.close()
 
@@ -114,6 +114,6 @@ def test_a_stall_is_unknown_not_a_slow_rate(bench: Bench) -> None:
 def test_nothing_left_is_zero(bench: Bench) -> None:
     bench.settling.settle(Now(T0 + QUIET_S, T0 + QUIET_S, True, 0.0))
     bench.deliver()
-    bench.settling.reconcile(T0 + QUIET_S)
+    bench.settling.reconcile(T0 + QUIET_S, 0.0)
 
     assert left(bench, T0 + QUIET_S) == 0.0

@@ -1,0 +1,84 @@
+"""What a step leaves behind when it ends early: no bytes in the spool, no row that seems to run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daemon import workers
+from daemon.errors import Scope
+from daemon.pipeline import Lane
+from tests.support.exams import QUIET, delivered, exam, settled_down
+from tests.support.world import RunningDaemon, World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with World(tmp_path, QUIET) as world:
+        yield world
+
+
+@pytest.fixture
+def running(world: World) -> Iterator[RunningDaemon]:
+    with RunningDaemon(world) as running:
+        yield running
+
+
+def test_an_attempt_that_is_given_up_leaves_the_spool(world: World, running: RunningDaemon) -> None:
+    """Its results were altered while they waited for their upload; they are made anew, under other ids."""
+    world.drive.fault(r"/upload/", status=403, reason="storageQuotaExceeded", times=-1)
+    exam(world, "exam", seed=1)
+    running.until(
+        lambda: [entry.scope for entry in running.daemon.context.scopes.closed()] == [Scope.UPLOADS]
+    )
+    out = running.daemon.settings.spool_dir / "out"
+    [volume] = out.glob("*/*.nii.gz")
+    volume.write_bytes(b"altered")
+
+    world.drive.clear_faults()
+    running.daemon.context.scopes.probe_now()
+    delivered(world, running, {1: (1, 4)})
+    settled_down(world, running)
+
+    assert list(out.iterdir()) == []
+
+
+def test_a_stop_does_not_wait_for_steps_that_never_began(world: World, running: RunningDaemon) -> None:
+    """A queued step is cancelled: waiting for it would use up the time that systemd allows."""
+    running.rest()
+    release, started = threading.Event(), threading.Event()
+
+    def work() -> None:
+        started.set()
+        release.wait(20)
+
+    for number in range(workers_of(running) + 1):
+        running.daemon.workers._start(Lane.CONVERT, number, work)
+    started.wait(20)
+
+    running.daemon.workers.stop()
+    release.set()
+
+    assert running.daemon.workers.drain(5)
+
+
+def workers_of(running: RunningDaemon) -> int:
+    return running.daemon.settings.work.convert_workers
+
+
+def test_bytes_that_never_come_are_held_in_the_end(
+    world: World, running: RunningDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drive shows the file and answers 404 to its bytes, for good: the others are delivered, and it is said."""
+    monkeypatch.setattr(workers, "wait_s", lambda *_: 0.0)
+    exam(world, "exam", seed=2)
+    delivered(world, running, {2: (1, 4)})
+    world.drive.fault(r"alt=media|/revisions/", status=404, reason="notFound", times=-1)
+
+    exam(world, "empty", seed=3)
+
+    running.until(lambda: {line["code"] for line in world.held()} == {"NOT_FOUND"})
+    assert "Upload the file again" in world.held()[0]["remedy"]

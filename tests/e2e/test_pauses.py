@@ -1,0 +1,250 @@
+"""A pause of the whole, or of a part, harms no item: nothing is held, given up or closed early, and nothing spins."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daemon.errors import Refused, Scope, Transient
+from daemon.outcomes import Filed
+from daemon.phantom import Phantom, write_series
+from daemon.results import nifti
+from tests.support.exams import QUIET, delivered, exam, late_slice, revisions, settled_down
+from tests.support.world import RunningDaemon, World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with World(tmp_path, QUIET) as world:
+        yield world
+
+
+@pytest.fixture
+def running(world: World) -> Iterator[RunningDaemon]:
+    with RunningDaemon(world) as running:
+        yield running
+
+
+def rounds(running: RunningDaemon, seconds: float) -> None:
+    """Let the daemon work on for a while."""
+    seen = running.daemon.intake.feed_read_epoch_s
+    running.until(lambda: running.daemon.intake.feed_read_epoch_s > seen + seconds)
+
+
+def paused(running: RunningDaemon) -> list[Scope]:
+    return [entry.scope for entry in running.daemon.context.scopes.closed()]
+
+
+@pytest.mark.parametrize("reason", ["accessNotConfigured", "dailyLimitExceeded"])
+def test_a_service_that_is_refused_holds_no_revision(
+    world: World, running: RunningDaemon, reason: str
+) -> None:
+    """The inputs of a late slice's revision are fetched again: that Drive refuses everybody says nothing of them."""
+    exam(world, "exam", seed=1, leave_out=(3,))
+    delivered(world, running, {1: (1, 3)})
+    world.drive.fault(r"IM0001|alt=media", status=403, reason=reason, after=1, times=3)
+
+    late_slice(world, "exam", 3, seed=1)
+    running.until(
+        lambda: Scope.SERVICE in paused(running) or bool(running.daemon.context.ledger.revisions.held())
+    )
+    assert running.daemon.context.ledger.revisions.held() == []
+    running.daemon.context.scopes.probe_now()
+    world.drive.clear_faults()
+
+    delivered(world, running, {1: (2, 4)})
+    assert world.held() == []
+
+
+def test_paused_downloads_are_not_asked_for_again_and_again(world: World, running: RunningDaemon) -> None:
+    """A conversion that needs inputs back waits for the probe like every download."""
+    exam(world, "exam", seed=2, leave_out=(3,))
+    delivered(world, running, {2: (1, 3)})
+    tried = 0
+    fetch = running.daemon.context.drive.download
+
+    def closed(file: object, target: Path, **kwargs: object) -> None:
+        nonlocal tried
+        if running.daemon.context.ledger.revisions.due(1e12, ["SETTLED"], 1):  # type: ignore[list-item]
+            tried += 1
+            raise Transient("RATE_LIMITED", "too much", scope=Scope.DOWNLOADS)
+        fetch(file, target, **kwargs)  # type: ignore[arg-type]
+
+    running.daemon.context.drive.download = closed  # type: ignore[method-assign,assignment]
+    late_slice(world, "exam", 3, seed=2)
+    running.until(lambda: tried > 0)
+    rounds(running, 2.0)
+    running.daemon.context.drive.download = fetch  # type: ignore[method-assign]
+
+    assert tried < 5
+    running.daemon.context.scopes.probe_now()
+    delivered(world, running, {2: (2, 4)})
+
+
+def test_only_an_upload_shows_that_uploads_work_again(world: World, running: RunningDaemon) -> None:
+    """Ids may be reserved while the Drive is full; each series more would let all try their uploads at once."""
+    exam(world, "first", seed=3, leave_out=(3,))
+    delivered(world, running, {3: (1, 3)})
+    world.drive.fault(r"/upload/", status=403, reason="storageQuotaExceeded", times=-1)
+    exam(world, "second", seed=4)
+    running.until(lambda: Scope.UPLOADS in paused(running))
+    opened = []
+    really = running.daemon.context.scopes.open
+    running.daemon.context.scopes.open = lambda scope: bool(opened.append(scope)) or really(scope)  # type: ignore[method-assign]
+
+    late_slice(world, "first", 3, seed=3)
+    newest = running.daemon.context.ledger.revisions.newest
+    running.until(lambda: (row := newest(1)) is not None and (row.n, row.state) == (2, "RESERVED"))
+
+    assert Scope.UPLOADS not in opened
+    world.drive.clear_faults()
+    running.daemon.context.scopes.probe_now()
+    delivered(world, running, {3: (2, 4), 4: (1, 4)})
+
+
+def test_an_outcome_that_cannot_be_written_holds_its_item(world: World, running: RunningDaemon) -> None:
+    """Tried again at once, it would fail at once, for ever."""
+    files = running.daemon.context.ledger.files
+    apply, tried = files.apply, 0
+    paths = exam(world, "exam", seed=7)
+    delivered(world, running, {7: (1, 4)})
+
+    def fails(row: object, outcome: object, now: float, clock_s: float) -> None:
+        nonlocal tried
+        if isinstance(outcome, Filed):
+            tried += 1
+            raise UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed")
+        apply(row, outcome, now, clock_s)  # type: ignore[arg-type]
+
+    files.apply = fails  # type: ignore[method-assign,assignment]
+    world.drop(paths[0], to="odd")
+    running.until(lambda: tried > 0)
+    rounds(running, 2.0)
+
+    assert tried == 1
+    assert [row.held_code for row in files.held()] == ["BUG"]
+
+
+def test_a_pause_with_a_full_spool_closes_no_series(tmp_path: Path) -> None:
+    """While a person's pause lasts nothing is closed early, and nothing is said to be too large."""
+    with World(tmp_path, {"series.quiet_s": 60.0, "work.spool_max_gb": 0.00003}) as world:
+        for seed in (1, 2):
+            write_series(
+                world.source / "exam" / str(seed), Phantom(seed=seed, slices=12, rows=32, columns=32)
+            )
+        with RunningDaemon(world) as running:
+            table = running.daemon.context.ledger.revisions
+            running.until(lambda: running.daemon.workers.space_blocked and bool(table.gathering()))
+            running.daemon.context.scopes.pause()
+            running.until(lambda: not running.daemon.workers.running())
+            before = [row.key for row in table.gathering()]
+            rounds(running, 2.0)
+
+            assert table.held() == []
+            assert [row.key for row in table.gathering()] == before
+
+
+def test_a_full_drive_is_waited_for_not_blamed_on_the_spool(tmp_path: Path) -> None:
+    """Results that cannot go up fill the spool: that ends with the pause, and no series is too large for it."""
+    with World(tmp_path, {**QUIET, "work.spool_max_gb": 0.00004}) as world:
+        world.drive.fault(r"/upload/", status=403, reason="storageQuotaExceeded", times=-1)
+        write_series(world.source / "first", Phantom(seed=1, slices=6, rows=32, columns=32))
+        with RunningDaemon(world) as running:
+            running.until(lambda: Scope.UPLOADS in paused(running))
+            write_series(world.source / "second", Phantom(seed=2, slices=30, rows=32, columns=32))
+            running.until(lambda: running.daemon.workers.space_blocked)
+            rounds(running, 4.0)
+            ledger = running.daemon.context.ledger
+
+            assert running.daemon.context.spool.used_bytes < 45_000
+            assert ledger.revisions.held() == []
+            assert ledger.files.held() == []
+            world.drive.clear_faults()
+            running.daemon.context.scopes.probe_now()
+            running.until(lambda: sorted(inputs for _, inputs in revisions(world).values()) == [6, 30])
+
+
+def test_a_feed_that_refuses_every_token_is_asked_again_later(world: World, running: RunningDaemon) -> None:
+    """One new start token is the answer to a refused one; a second refusal is a trouble."""
+    exam(world, "exam", seed=9)
+    delivered(world, running, {9: (1, 4)})
+    world.drive.clear_requests()
+    world.drive.fault(r"/changes\?", status=404, reason="notFound", times=-1)
+    running.until(lambda: Scope.SERVICE in paused(running), 10)
+    assert world.drive.requests()["by_kind"].get("startPageToken", 0) < 20
+    world.drive.clear_faults()
+    settled_down(world, running)
+
+    delivered(world, running, {9: (1, 4)})
+
+
+def test_a_report_that_cannot_be_written_pauses_nothing(world: World, running: RunningDaemon) -> None:
+    """`held.tsv` must never break the work: it is made anew a minute later."""
+    (world.source / "cut.dcm").write_bytes(exam(world, "exam", seed=10)[0].read_bytes()[:-50])
+    running.until(lambda: len(world.held()) == 1)
+    (world.output / "held.tsv").unlink()
+    world.drive.scan()
+    world.drive.fault("nothing")
+    said = []
+    running.daemon.troubled = said.append  # type: ignore[method-assign,assignment]
+
+    (world.source / "cut2.dcm").write_bytes((world.source / "cut.dcm").read_bytes()[:-50])
+    running.until(lambda: len(world.held()) == 2)
+
+    assert said == []
+
+
+def test_run_once_ends_in_order_when_the_report_cannot_be_written(world: World) -> None:
+    paths = exam(world, "exam", seed=11)
+    (world.source / "cut.dcm").write_bytes(paths[0].read_bytes()[:-50])
+    assert world.run_once() == 3
+    (world.output / "held.tsv").unlink()
+    (world.source / "cut2.dcm").write_bytes(paths[1].read_bytes()[:-50])
+
+    assert world.run_once() == 3
+    assert len(world.held()) == 2
+
+
+def test_a_full_disk_is_no_fault_of_ours(
+    world: World, running: RunningDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever write meets it: the series waits, and nobody is told to report a bug."""
+    really, met = nifti.convert, []
+
+    def full(*args: object, **kwargs: object) -> object:
+        if met:
+            return really(*args, **kwargs)  # type: ignore[arg-type]
+        met.append(1)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(nifti, "convert", full)
+    exam(world, "exam", seed=13)
+    running.until(lambda: bool(met))
+
+    delivered(world, running, {13: (1, 4)})
+    assert not running.daemon.context.ledger.database.value("SELECT 1 FROM life WHERE event = 'Held'")
+
+
+def test_a_lost_login_while_inputs_are_fetched_again_is_not_their_end(
+    world: World, running: RunningDaemon
+) -> None:
+    exam(world, "exam", seed=12, leave_out=(3,))
+    delivered(world, running, {12: (1, 3)})
+    fetch = running.daemon.context.drive.download
+    lost = True
+
+    def refused(file: object, target: Path, **kwargs: object) -> None:
+        if lost and running.daemon.context.ledger.revisions.due(1e12, ["SETTLED"], 1):  # type: ignore[list-item]
+            raise Refused("LOGIN_LOST", "the login is lost", scope=Scope.SERVICE)
+        fetch(file, target, **kwargs)  # type: ignore[arg-type]
+
+    running.daemon.context.drive.download = refused  # type: ignore[method-assign,assignment]
+    late_slice(world, "exam", 3, seed=12)
+    rounds(running, 2.0)
+    assert running.daemon.context.ledger.revisions.held() == []
+    lost = False
+
+    delivered(world, running, {12: (2, 4)})
