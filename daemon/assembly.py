@@ -325,7 +325,12 @@ class Daemon:
             logger.error("{} paused: {}. {}", trouble.scope.capitalize(), trouble.what, trouble.remedy)
 
     def serves(self) -> None:
-        """Drive answered: the service goes on."""
+        """Drive answered: the service goes on.
+
+        Raises:
+            Refused: `SOURCE_GONE`, so that nobody takes a lost source folder for an idle one.
+        """
+        self.intake.check_source()
         if self.context.scopes.open(Scope.SERVICE):
             logger.info("Service goes on")
 

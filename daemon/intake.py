@@ -19,7 +19,7 @@ from daemon.model import Change
 from daemon.tree import Places, Tree
 
 SECOND_LOOK_S = 900.0
-"""How long after a new start token the source is crawled once more."""
+"""How long after a new start token, or after a folder was moved in, the source is crawled once more."""
 FIRST_ASIDE_S, LONGEST_ASIDE_S = 5.0, 900.0
 """How long one thing that Drive has trouble with waits while the others go on: doubling."""
 _RECHECK = "recheck"
@@ -93,6 +93,8 @@ class Intake:
                 with self._ledger.write():
                     findings.write(self._ledger, found, self._clock.now())
                     seq = self._ledger.crawls.advance()
+                    if any(isinstance(finding, Crawl) for finding in found):
+                        self._look_once_more()
             entries += len(page.changes)
             following = page.next_page_token or page.new_start_page_token
             if following != token:
@@ -102,6 +104,21 @@ class Intake:
                 self.feed_read_epoch_s = asked_at
                 break
         return entries
+
+    def check_source(self) -> None:
+        """Make sure that the source folder is still there; without a change in the feed it costs no request.
+
+        Raises:
+            Refused: `SOURCE_GONE`, scope service: it is probed until the folder is back.
+        """
+        whereabouts = self._tree.climb(self._places.source_id).whereabouts
+        if whereabouts is not Whereabouts.PRESENT:
+            raise Refused(
+                "SOURCE_GONE",
+                f"the source folder {self._places.source_id} is {whereabouts.lower()}",
+                remedy="Restore it or share it with the account again; the daemon goes on by itself",
+                scope=Scope.SERVICE,
+            )
 
     def _read(self, change: Change) -> list[Finding]:
         """Return what an entry means. One item that Drive has trouble with must not keep the feed waiting."""
@@ -132,11 +149,18 @@ class Intake:
         token = self._drive.start_page_token()
         with self._ledger.write():
             self._ledger.crawls.owe_crawl(self._places.source_id)
-            # Listings lag by minutes, the feed by seconds: a file that came just before the token may stand in neither.
-            self._ledger.set_meta(_CRAWL_DUE, str(self._clock.now() + SECOND_LOOK_S))
+            self._look_once_more()
             seq = self._ledger.crawls.advance()
         self._keep_token(seq, token)
         return token
+
+    def _look_once_more(self) -> None:
+        """Crawl again in a quarter of an hour: listings lag by minutes, the feed by seconds.
+
+        A file that came just before a start token, or into a folder just before that was moved in, stands in neither.
+        """
+        due_epoch_s = self._clock.now() + SECOND_LOOK_S
+        self._ledger.set_meta(_CRAWL_DUE, str(min(float(self._ledger.meta(_CRAWL_DUE, "inf")), due_epoch_s)))
 
     def _keep_token(self, seq: int, token: str) -> None:
         self._hints.remember_page_token(PageToken(self._ledger.crawls.generation, seq, token), self._feed)

@@ -299,7 +299,8 @@ def run_once(settings: Settings, *, on_progress: Callable[[Daemon], None] | None
                 break
         if daemon.held_count():
             return 3
-        return 0 if daemon.next_wait_s() is None and not stop.is_set() else 4
+        finished = daemon.next_wait_s() is None and not daemon.context.scopes.closed()
+        return 0 if finished and not stop.is_set() else 4
     finally:
         daemon.close()
 

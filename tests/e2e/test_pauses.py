@@ -248,3 +248,19 @@ def test_a_lost_login_while_inputs_are_fetched_again_is_not_their_end(
     lost = False
 
     delivered(world, running, {12: (2, 4)})
+
+
+def test_a_source_folder_in_the_trash_is_no_idle_one(world: World, running: RunningDaemon) -> None:
+    """The service pauses and says so; restored, the folder goes on as it was."""
+    exam(world, "exam", seed=1)
+    delivered(world, running, {1: (1, 4)})
+    source_id = running.daemon.context.places.source_id
+    service = world.drive.service()
+
+    service.files().update(fileId=source_id, body={"trashed": True}).execute()
+    running.until(lambda: [entry.code for entry in running.daemon.context.scopes.closed()] == ["SOURCE_GONE"])
+    service.files().update(fileId=source_id, body={"trashed": False}).execute()
+    running.until(lambda: paused(running) == [])
+    exam(world, "another", seed=2)
+
+    delivered(world, running, {1: (1, 4), 2: (1, 4)})
