@@ -278,7 +278,10 @@ class TestHistory:
         requests = server.every_request()
 
         assert [entry["seq"] for entry in requests] == [1, 2, 3, 4, 5, 6]
-        assert [entry["status"] for entry in requests] == [200, 200, 200, 0, 200, 200]
+        # The fifth was answered, but the kill may have come before that was noted.
+        assert [entry["status"] for entry in requests][:4] == [200, 200, 200, 0]
+        assert requests[4]["status"] in (0, 200)
+        assert requests[5]["status"] == 200
         assert server.every_request(after=4) == requests[4:]
 
     def test_a_request_in_which_the_server_dies_is_told_too(
