@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from daemon import workers
 from daemon.errors import Scope
 from daemon.pipeline import Lane
-from tests.support.exams import QUIET, delivered, exam, settled_down
+from tests.support.exams import delivered, exam, settled_down
 from tests.support.world import RunningDaemon, World
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with World(tmp_path, QUIET) as world:
-        yield world
-
-
-@pytest.fixture
-def running(world: World) -> Iterator[RunningDaemon]:
-    with RunningDaemon(world) as running:
-        yield running
 
 
 def test_an_attempt_that_is_given_up_leaves_the_spool(world: World, running: RunningDaemon) -> None:

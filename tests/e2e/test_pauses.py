@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,18 +13,6 @@ from daemon.phantom import Phantom, write_series
 from daemon.results import nifti
 from tests.support.exams import QUIET, delivered, exam, late_slice, revisions, settled_down
 from tests.support.world import RunningDaemon, World
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with World(tmp_path, QUIET) as world:
-        yield world
-
-
-@pytest.fixture
-def running(world: World) -> Iterator[RunningDaemon]:
-    with RunningDaemon(world) as running:
-        yield running
 
 
 def rounds(running: RunningDaemon, seconds: float) -> None:

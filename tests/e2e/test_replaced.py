@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from daemon.phantom import Phantom, slice_of, write_series
-from tests.support.exams import QUIET, delivered, exam, late_slice, revisions, settled_down, uid_of
+from tests.support.exams import delivered, exam, late_slice, revisions, settled_down, uid_of
 from tests.support.world import RunningDaemon, World
 
 HOUR_S = 3600.0
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with World(tmp_path, QUIET) as world:
-        yield world
-
-
-@pytest.fixture
-def running(world: World) -> Iterator[RunningDaemon]:
-    with RunningDaemon(world) as running:
-        yield running
 
 
 def later(running: RunningDaemon) -> None:

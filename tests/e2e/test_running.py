@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from daemon.phantom import Phantom, write_series
 from tests.support.exams import (
-    QUIET,
     delivered,
     drive_service,
     exam,
@@ -21,18 +18,6 @@ from tests.support.exams import (
     settled_down,
 )
 from tests.support.world import RunningDaemon, World
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with World(tmp_path, QUIET) as world:
-        yield world
-
-
-@pytest.fixture
-def running(world: World) -> Iterator[RunningDaemon]:
-    with RunningDaemon(world) as running:
-        yield running
 
 
 def test_files_dropped_later_are_delivered(world: World, running: RunningDaemon) -> None:

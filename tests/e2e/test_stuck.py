@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from daemon import findings
 from daemon.errors import Transient
 from daemon.findings import Present
@@ -14,7 +9,6 @@ from daemon.ledger import Place, Whereabouts
 from daemon.model import File
 from daemon.settle import Rules
 from tests.support.exams import (
-    QUIET,
     delivered,
     drive_service,
     exam,
@@ -23,18 +17,6 @@ from tests.support.exams import (
     settled_down,
 )
 from tests.support.world import RunningDaemon, World
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with World(tmp_path, QUIET) as world:
-        yield world
-
-
-@pytest.fixture
-def running(world: World) -> Iterator[RunningDaemon]:
-    with RunningDaemon(world) as running:
-        yield running
 
 
 def breaks(running: RunningDaemon, name: str, file_id: str) -> list[str]:
