@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -174,13 +175,15 @@ class Settling:
         """Return how the set counts as complete (``quiet``, ``max_wait``); empty while it does not."""
         quiet_s = 0.0 if revision.deliberate else self._rules.quiet_s
         quiet_at = max(member.first_seen_epoch_s for member in found) + quiet_s
+        # Where silence need not last (`run --once`), nothing else says that a sibling seen a moment later still comes.
+        until = quiet_at if self._rules.quiet_s else math.inf
         folders = {member.exam_folder_id for member in found}
         if (
             now.source_known
             and now.epoch_s >= quiet_at
             and now.feed_read_epoch_s >= quiet_at
             and not self._ledger.series.known_file_unread(revision.series_id)
-            and not self._ledger.series.folder_unread(folders, quiet_at, now.epoch_s)
+            and not self._ledger.series.folder_unread(folders, until, now.epoch_s)
         ):
             return "quiet"
         waited_s = now.download_clock_s - self._ledger.series.filed_clock_s(revision.series_id)

@@ -132,6 +132,15 @@ def test_an_unread_file_of_the_exam_keeps_its_series_open(bench: Bench) -> None:
     assert bench.round(LONG_AFTER) == 0
 
 
+def test_without_a_silence_every_unread_file_of_the_exam_counts(bench: Bench) -> None:
+    """`run --once` works off everything there is: a sibling seen a moment later must not make a second revision."""
+    bench.settling = Settling(bench.ledger, Rules(quiet_s=0, max_wait_s=1800))
+    bench.add("a")
+    bench.show("b", at=T0 + 1)
+
+    assert bench.round(T0 + 2) == 0
+
+
 @pytest.mark.parametrize("case", ["other exam folder", "seen later", "held", "parked"])
 def test_what_does_not_keep_a_series_open(bench: Bench, case: str) -> None:
     bench.add("a")
