@@ -20,10 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from daemon import phantom
-from daemon.config import load
+from daemon.config import Settings, load
 from daemon.control.client import ControlClient, NotRunning
 from daemon.errors import Transient, Trouble
-from daemon.settings import Settings
 
 WITHIN_S = 110.0
 LOOK_EVERY_S = 0.3

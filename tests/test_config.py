@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from loguru import logger
 
-from daemon import config
 from daemon.config import ConfigError, FolderRef, Problem, Settings, load
-from daemon.config_values import Rotation, parse_duration_s, parse_endpoint, parse_folder, parse_rotation
-from daemon.settings import SECTIONS
-from daemon.toml_lines import key_lines, line_of
+from daemon.config import reading as config
+from daemon.config.lines import key_lines, line_of
+from daemon.config.settings import SECTIONS
+from daemon.config.values import Rotation, parse_duration_s, parse_endpoint, parse_folder, parse_rotation
 
 SHIPPED = Path(__file__).parent.parent / "config.toml"
 

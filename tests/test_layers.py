@@ -38,11 +38,10 @@ LAYERS = [
         "phantom",
     },
     {"config"},
-    {"settings"},
     {"geometry"},
     {"spacing"},
     {"series", "outcomes", "markers"},
-    {"lifecycle", "model", "errors", "config_values", "toml_lines"},
+    {"lifecycle", "model", "errors"},
 ]
 """From top to bottom; a module may import what stands below its own line, and parts of its own package."""
 
@@ -62,11 +61,7 @@ SOLE_USERS = {
 def room(path: Path) -> str:
     """Return the layer's word for a file: its module, or the package directly under daemon/."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
-    first = parts[0]
-    for known in ("log", "control", "demo", "check", "views"):
-        if first.startswith(f"{known}_"):
-            return known
-    return first
+    return parts[0]
 
 
 def modules() -> list[Path]:

@@ -19,12 +19,12 @@ import pytest
 from loguru import logger
 from pydicom.dataset import Dataset
 
-from daemon import log
-from daemon.config_values import Rotation
+from daemon.config.settings import Logging
+from daemon.config.values import Rotation
 from daemon.errors import Refused, Transient
-from daemon.log_file import JsonLog
-from daemon.log_safe import FRAMES, scrub, traceback_text
-from daemon.settings import Logging
+from daemon.log import setup as log
+from daemon.log.file import JsonLog
+from daemon.log.safe import FRAMES, scrub, traceback_text
 
 NAME = "DOE^JOHNNY"
 

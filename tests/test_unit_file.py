@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import config
+from daemon.config import reading as config
 
 UNIT = Path(__file__).parent.parent / "systemd" / "sdd-dicom.service"
 PROGRAM = "/opt/sdd-dicom/bin/sdd-dicom"

@@ -13,8 +13,8 @@ from loguru import logger
 
 from daemon import log
 from daemon.config import ConfigError, Settings, load
+from daemon.config.settings import Logging
 from daemon.errors import Transient, Trouble
-from daemon.settings import Logging
 
 P = ParamSpec("P")
 

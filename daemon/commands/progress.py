@@ -20,7 +20,7 @@ from daemon.commands.words import counted, duration, number, size
 
 if TYPE_CHECKING:
     from daemon.assembly import Daemon
-    from daemon.settings import Settings
+    from daemon.config import Settings
 
 LOOK_EVERY_S = 0.5
 

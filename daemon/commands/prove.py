@@ -6,10 +6,10 @@ from contextlib import ExitStack, suppress
 
 from daemon.check import look_at_machine
 from daemon.commands import reach
+from daemon.config import Settings
 from daemon.control.client import ControlClient, NotRunning
 from daemon.control.proof import Finding, look_at_drive
 from daemon.errors import Trouble
-from daemon.settings import Settings
 
 
 def findings(settings: Settings) -> list[Finding]:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from daemon import __version__, views
 from daemon.clock import Clock
+from daemon.config import Settings
 from daemon.control.client import ControlClient, NotRunning, UnknownTarget
 from daemon.errors import NotThere, Refused, Scope
-from daemon.settings import Settings
 from daemon.views import Answer
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from daemon.config import Settings
 from daemon.errors import Refused, Scope, Transient, Trouble
-from daemon.settings import Settings
 
 ANSWER_WITHIN_S = 120.0
 

@@ -1,113 +1,44 @@
-"""The only module that knows Google's client: our wishes as Drive v3 requests, its answers as our words.
-
-Google's library builds the requests (addresses, parameters, bodies) from its own description of the API; its
-retries and media classes stay unused, as they re-send consumed bodies and take cut ones for whole
-(reference/drive-api.md, section 0). Every request goes through `Passage.attempt`.
-"""
+"""What the program wishes of Drive v3, in its own words: items, the feed, writing, bytes."""
 
 from __future__ import annotations
 
-import io
-import json
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
-
-from googleapiclient.discovery import build_from_document
-from googleapiclient.discovery_cache import get_static_doc
-from googleapiclient.http import MediaIoBaseUpload, build_http
+from typing import Any
 
 from daemon.drive.answers import (
     CHANGES_FIELDS,
-    FILE_FIELDS,
     LIST_FIELDS,
     account_of,
     change_page_of,
     children_query,
-    file_of,
     file_page_of,
     ids_of,
-    json_of,
     metadata,
     property_query,
     quoted,
 )
-from daemon.drive.auth import Authorizer
 from daemon.drive.downloads import Download
-from daemon.drive.errors import Act, Finding, bad_answer
-from daemon.drive.pacer import Pacer
-from daemon.drive.passage import Passage
+from daemon.drive.errors import Act, bad_answer
+from daemon.drive.requests import ANSWERED, Requests
 from daemon.drive.uploads import Sessions, Source, Upload
-from daemon.drive.wire import Deadline, Exchange
-from daemon.errors import NotThere, Transient
+from daemon.drive.wire import Exchange
+from daemon.errors import NotThere
 from daemon.model import FOLDER_MIME, Account, ChangePage, File, FilePage
 
-T = TypeVar("T")
 PAGE_SIZE = 1000
 IDS_AT_ONCE = 1000
 
 
-class Drive(Passage):
-    """Google Drive v3, or whatever speaks like it at `api_endpoint`. Safe to share between threads.
-
-    Every method raises `Trouble`: `Transient` after `tries` (or at once, where repeating is useless), `Refused`,
-    `NotThere` for a definite 404, and plain `Trouble` for a request that is our own fault.
-
-    Args:
-        api_endpoint: replaces the root of all addresses, uploads included; empty: Google's.
-        drive_id: the shared drive to live in; empty: the user's own log and everything shared with him.
-        timeout_s: of one wait at the socket; an exchange as a whole has a deadline by its size.
-        tries: of one request, or of one stretch of an upload without progress.
-        on_request: told the kind of each request that goes out.
-        backoff_s: about the first wait after a transient failure; each further one is twice as long.
-    """
-
-    def __init__(
-        self,
-        authorize: Authorizer,
-        *,
-        api_endpoint: str = "",
-        drive_id: str = "",
-        pacer: Pacer,
-        stop: threading.Event | None = None,
-        timeout_s: float = 60.0,
-        tries: int = 6,
-        on_request: Callable[[str], None] | None = None,
-        backoff_s: float = 1.0,
-    ) -> None:
-        super().__init__(
-            authorize,
-            pacer=pacer,
-            stop=stop or threading.Event(),
-            timeout_s=timeout_s,
-            tries=tries,
-            on_request=on_request,
-            backoff_s=backoff_s,
-            new_http=build_http,
-        )
-        self._drive_id = drive_id
-        self._root_id = drive_id
-        document = json.loads(get_static_doc("drive", "v3"))
-        document.pop("mtlsRootUrl", None)
-        if api_endpoint:
-            # client_options.api_endpoint reaches neither uploads nor batches.
-            document["rootUrl"] = api_endpoint.rstrip("/") + "/"
-        service = build_from_document(document, http=build_http())
-        # Built once and kept: building a resource for each call costs more than the rest of a request.
-        self._about, self._files, self._revisions = service.about(), service.files(), service.revisions()
-        self._changes = service.changes()
+class Drive(Requests):
+    """What the program wishes of Drive. Safe to share between threads; see `Requests` for its arguments."""
 
     # -- what is there -------------------------------------------------------------------------------------------
 
     def account(self) -> Account:
         """Return who we are and how full the storage is."""
         fields = "user(emailAddress),storageQuota(limit,usage)"
-        return self._ask("about", Act.READ, "", lambda: self._about.get(fields=fields), account_of)
-
-    def get(self, file_id: str) -> File:
-        """Return the item as it is now: the one strong read. Raises NotThere for a definite 404."""
-        return self._ask("get", Act.READ, file_id, lambda: self._get_request(file_id), file_of)
+        return self.ask("about", Act.READ, "", lambda: self.about.get(fields=fields), account_of)
 
     def root_id(self) -> str:
         """Return the id of My Drive's root, or that of the shared drive; asked once."""
@@ -145,7 +76,7 @@ class Drive(Passage):
 
     def start_page_token(self) -> str:
         """Return the token from which changes that happen from now on can be read."""
-        where = {"driveId": self._drive_id} if self._drive_id else {}
+        where = {"driveId": self.drive_id} if self.drive_id else {}
 
         def read(data: Mapping[str, Any]) -> str:
             token = data.get("startPageToken")
@@ -153,11 +84,11 @@ class Drive(Passage):
                 raise bad_answer("no start page token")
             return token
 
-        return self._ask(
+        return self.ask(
             "startPageToken",
             Act.FEED,
             "the feed",
-            lambda: self._changes.getStartPageToken(supportsAllDrives=True, fields="startPageToken", **where),
+            lambda: self.feed.getStartPageToken(supportsAllDrives=True, fields="startPageToken", **where),
             read,
         )
 
@@ -168,12 +99,12 @@ class Drive(Passage):
             PageTokenRefused: start anew: a fresh token first, then a crawl.
             Refused: ``SHARED_DRIVE_GONE`` (scope service): the drive is lost, not the token.
         """
-        where = {"driveId": self._drive_id} if self._drive_id else {}
-        return self._ask(
+        where = {"driveId": self.drive_id} if self.drive_id else {}
+        return self.ask(
             "changes",
             Act.FEED,
             "the feed",
-            lambda: self._changes.list(
+            lambda: self.feed.list(
                 pageToken=page_token,
                 pageSize=PAGE_SIZE,
                 spaces="drive",
@@ -194,11 +125,11 @@ class Drive(Passage):
         ids: list[str] = []
 
         def ask_for(ask: int) -> list[str]:
-            return self._ask(
+            return self.ask(
                 "generateIds",
                 Act.READ,
                 "new ids",
-                lambda: self._files.generateIds(count=ask, space="drive", type="files", fields="ids"),
+                lambda: self.files.generateIds(count=ask, space="drive", type="files", fields="ids"),
                 lambda data: ids_of(data, ask),
             )
 
@@ -211,7 +142,7 @@ class Drive(Passage):
     ) -> File:
         """Make a folder with a reserved id. If the id exists already, return what it is: the caller compares."""
         body = metadata(file_id, name, parent_id, FOLDER_MIME, properties)
-        return self.create("create", file_id, lambda: self._files.create(body=body, **_ANSWERED))
+        return self.create("create", file_id, lambda: self.files.create(body=body, **ANSWERED))
 
     def move(self, file_id: str, *, to: str, from_: str) -> File:
         """Put an item into another folder and take it out of its old one, in one request.
@@ -223,15 +154,15 @@ class Drive(Passage):
             file = self.get(file_id)
             return file if to in file.parents and from_ not in file.parents else None
 
-        return self._update(file_id, {}, already, addParents=to, removeParents=from_)
+        return self.update(file_id, {}, already, addParents=to, removeParents=from_)
 
     def rename(self, file_id: str, name: str) -> File:
         """Give an item another name."""
-        return self._update(file_id, {"name": name})
+        return self.update(file_id, {"name": name})
 
     def set_trashed(self, file_id: str, trashed: bool) -> File:
         """Put an item into the trash, or take it out."""
-        return self._update(file_id, {"trashed": trashed})
+        return self.update(file_id, {"trashed": trashed})
 
     def delete(self, file_id: str) -> None:
         """Delete an item for good. Raises NotThere, unless a try before this one may have deleted it."""
@@ -239,7 +170,7 @@ class Drive(Passage):
 
         def build() -> Exchange:
             return self.exchange(
-                "delete", Act.UPDATE, file_id, self._files.delete(fileId=file_id, supportsAllDrives=True)
+                "delete", Act.UPDATE, file_id, self.files.delete(fileId=file_id, supportsAllDrives=True)
             )
 
         def already() -> bool | None:
@@ -305,7 +236,7 @@ class Drive(Passage):
             source,
             file_id,
             Act.CREATE,
-            lambda media: self._files.create(body=body, media_body=media, **_ANSWERED),
+            lambda media: self.files.create(body=body, media_body=media, **ANSWERED),
             sessions=sessions,
         ).run()
 
@@ -332,104 +263,22 @@ class Drive(Passage):
             source,
             file_id,
             Act.UPDATE,
-            lambda media: self._files.update(fileId=file_id, body=body, media_body=media, **_ANSWERED),
+            lambda media: self.files.update(fileId=file_id, body=body, media_body=media, **ANSWERED),
             is_done=lambda file: (
                 file.md5_checksum == md5_checksum and properties.items() <= file.properties.items()
             ),
             sessions=sessions,
         ).run()
 
-    # -- for transfers -------------------------------------------------------------------------------------------
-
-    def media_exchange(
-        self, file: File, *, pinned: bool, first: int, last: int | None, whole: Deadline
-    ) -> Exchange:
-        """Return the request for the bytes `first` to `last` (inclusive; None: the whole file, without a range)."""
-        if pinned:
-            request = self._revisions.get_media(fileId=file.file_id, revisionId=file.head_revision_id)
-        else:
-            request = self._files.get_media(fileId=file.file_id, supportsAllDrives=True)
-        ranged = {} if last is None else {"range": f"bytes={first}-{last}"}
-        return Exchange(
-            "download",
-            Act.DOWNLOAD,
-            file.file_id,
-            "GET",
-            request.uri,
-            # A compressed range is no range of the file.
-            {**_lower(request.headers), **ranged, "accept-encoding": "identity"},
-            expected=frozenset({200 if last is None else 206}),
-            most_bytes=file.size_bytes if last is None else last - first + 1,
-            whole=whole,
-        )
-
-    def exchange(
-        self,
-        kind: str,
-        act: Act,
-        item: str,
-        request: Any,
-        expected: frozenset[int] = frozenset({200, 201, 204}),
-    ) -> Exchange:
-        """Return what Google's library has built as an exchange of ours."""
-        body = request.body or b""
-        return Exchange(
-            kind,
-            act,
-            item,
-            request.method,
-            request.uri,
-            _lower(request.headers),
-            body.encode() if isinstance(body, str) else body,
-            expected,
-        )
-
-    def media_body(self, data: bytes, mime_type: str, *, resumable: bool) -> Any:
-        """Return Google's wrapping of bytes; resumable: only its shape is used, the bytes follow by themselves."""
-        return MediaIoBaseUpload(io.BytesIO(data), mimetype=mime_type, resumable=resumable)
-
-    def create(self, kind: str, file_id: str, request: Callable[[], Any]) -> File:
-        """Send a create with a reserved id; a 409 says that it exists, and it is read back."""
-
-        def build() -> Exchange:
-            return self.exchange(kind, Act.CREATE, file_id, request(), expected=frozenset({200, 201, 409}))
-
-        file = self.send(
-            build, lambda answer: None if answer.status == 409 else file_of(json_of(answer, "create"))
-        )
-        return file or self.get_ours(file_id)
-
-    def get_ours(self, file_id: str) -> File:
-        """Return an item that exists because Drive said so: a 404 means that it is not to be seen yet."""
-        patience = self.patience()
-        while True:
-            try:
-                return self.get(file_id)
-            except NotThere as exc:
-                unseen = Transient("NOT_YET_VISIBLE", f"{file_id} exists, but cannot be read")
-                unseen.__cause__ = exc
-                patience.wait(Finding(unseen, repeat=True), "get", file_id)
-
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _ask(
-        self, kind: str, act: Act, item: str, request: Callable[[], Any], read: Callable[[dict[str, Any]], T]
-    ) -> T:
-        return self.send(
-            lambda: self.exchange(kind, act, item, request()),
-            lambda answer: read(json_of(answer, f"{act} of {item}")),
-        )
-
-    def _get_request(self, file_id: str) -> Any:
-        return self._files.get(fileId=file_id, supportsAllDrives=True, fields=FILE_FIELDS)
-
     def _list(self, item: str, query: str, page_token: str, order_by: str | None = None) -> FilePage:
-        where = {"corpora": "drive", "driveId": self._drive_id} if self._drive_id else {}
-        return self._ask(
+        where = {"corpora": "drive", "driveId": self.drive_id} if self.drive_id else {}
+        return self.ask(
             "list",
             Act.READ,
             item,
-            lambda: self._files.list(
+            lambda: self.files.list(
                 q=query,
                 pageToken=page_token or None,
                 pageSize=PAGE_SIZE,
@@ -452,28 +301,3 @@ class Drive(Passage):
             token = page.next_page_token
             if not token:
                 return files
-
-    def _update(
-        self,
-        file_id: str,
-        body: Mapping[str, Any],
-        already: Callable[[], File | None] | None = None,
-        **how: str,
-    ) -> File:
-        return self.send(
-            lambda: self.exchange(
-                "update",
-                Act.UPDATE,
-                file_id,
-                self._files.update(fileId=file_id, body=dict(body), **how, **_ANSWERED),
-            ),
-            lambda answer: file_of(json_of(answer, f"update of {file_id}")),
-            already,
-        )
-
-
-def _lower(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
-
-
-_ANSWERED: Mapping[str, Any] = {"supportsAllDrives": True, "fields": FILE_FIELDS}

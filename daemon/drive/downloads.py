@@ -21,7 +21,7 @@ from daemon.errors import Refused, Scope, Transient
 from daemon.model import File
 
 if TYPE_CHECKING:
-    from daemon.drive.client import Drive
+    from daemon.drive.requests import Requests
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _BLOCK_BYTES = 1 << 20
@@ -35,9 +35,15 @@ class Download:
     """
 
     def __init__(
-        self, drive: Drive, file: File, target: Path, *, resume: bool, progress: Callable[[int], None] | None
+        self,
+        requests: Requests,
+        file: File,
+        target: Path,
+        *,
+        resume: bool,
+        progress: Callable[[int], None] | None,
     ) -> None:
-        self._drive, self._file, self._target, self._resume = drive, file, target, resume
+        self._requests, self._file, self._target, self._resume = requests, file, target, resume
         self._progress = progress or transfers.nobody
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._whole = transfers.whole_deadline(f"download of {file.file_id}", file.size_bytes)
@@ -70,8 +76,8 @@ class Download:
         """One request and no other. A wrong body gets one more chance: it may be cut, or the file has changed."""
         wrong: Transient | None = None
         for _ in range(2):
-            answer = self._drive.send(
-                lambda: self._drive.media_exchange(
+            answer = self._requests.send(
+                lambda: self._requests.media_exchange(
                     self._file, pinned=False, first=0, last=None, whole=self._whole
                 ),
                 lambda answer: answer,
@@ -130,7 +136,7 @@ class Download:
             with aside.open("wb") as out:
                 self._restart(out)
                 self._chunks(out, 0, pinned=False)
-                now = self._drive.get(file.file_id)
+                now = self._requests.get(file.file_id)
                 if (now.head_revision_id, now.md5_checksum) != (file.head_revision_id, file.md5_checksum):
                     raise Transient("CHANGED_MEANWHILE", f"{file.file_id} was changed while it was read")
                 self._seal(out)
@@ -176,8 +182,8 @@ class Download:
                 raise bad_answer(f"download of {self._file.file_id}: not the bytes from {first} on")
             return total, answer.body
 
-        return self._drive.send(
-            lambda: self._drive.media_exchange(
+        return self._requests.send(
+            lambda: self._requests.media_exchange(
                 self._file, pinned=pinned, first=first, last=last, whole=self._whole
             ),
             read,

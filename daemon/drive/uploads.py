@@ -24,7 +24,7 @@ from daemon.errors import Refused, Transient, Trouble
 from daemon.model import File, UploadSession
 
 if TYPE_CHECKING:
-    from daemon.drive.client import Drive
+    from daemon.drive.requests import Requests
 
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
 _GONE = (404, 410)
@@ -81,7 +81,7 @@ class Upload:
 
     def __init__(
         self,
-        drive: Drive,
+        requests: Requests,
         source: Source,
         file_id: str,
         act: Act,
@@ -90,7 +90,7 @@ class Upload:
         is_done: Callable[[File], bool] | None = None,
         sessions: Sessions | None = None,
     ) -> None:
-        self._drive, self._source, self._file_id, self._act = drive, source, file_id, act
+        self._requests, self._source, self._file_id, self._act = requests, source, file_id, act
         self._request, self._is_done = request, is_done
         self._resumes = sessions is not None
         self._sessions: Sessions = sessions if sessions is not None else Unkept()
@@ -128,12 +128,12 @@ class Upload:
 
     def _at_once(self, data: bytes) -> File:
         def request() -> Any:
-            return self._request(self._drive.media_body(data, self._source.mime_type, resumable=False))
+            return self._request(self._requests.media_body(data, self._source.mime_type, resumable=False))
 
         if self._act is Act.CREATE:
-            return self._drive.create(self._kind, self._file_id, request)
-        return self._drive.send(
-            lambda: self._drive.exchange(self._kind, self._act, self._file_id, request()),
+            return self._requests.create(self._kind, self._file_id, request)
+        return self._requests.send(
+            lambda: self._requests.exchange(self._kind, self._act, self._file_id, request()),
             lambda answer: file_of(json_of(answer, f"update of {self._file_id}")),
             self._already,
         )
@@ -142,7 +142,7 @@ class Upload:
         """After a doubt: the file, if it is as this upload makes it. A create finds out by its 409."""
         if self._is_done is None:
             return None
-        file = self._drive.get(self._file_id)
+        file = self._requests.get(self._file_id)
         return file if self._is_done(file) else None
 
     # ── sessions ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -153,7 +153,7 @@ class Upload:
         while True:
             session = kept or self._start()
             if session is None:
-                return self._drive.get_ours(self._file_id)
+                return self._requests.get_ours(self._file_id)
             try:
                 file = self._push(session, data, resumed=kept is not None)
             except _SessionLost as lost:
@@ -184,11 +184,11 @@ class Upload:
         return None
 
     def _start_exchange(self) -> Exchange:
-        request = self._request(self._drive.media_body(b"", self._source.mime_type, resumable=True))
+        request = self._request(self._requests.media_body(b"", self._source.mime_type, resumable=True))
         request.headers["x-upload-content-type"] = self._source.mime_type
         request.headers["x-upload-content-length"] = str(self._source.size_bytes)
         expected = frozenset({200, 201, 409} if self._act is Act.CREATE else {200, 201})
-        exchange = self._drive.exchange(self._kind, self._act, self._file_id, request, expected)
+        exchange = self._requests.exchange(self._kind, self._act, self._file_id, request, expected)
         return replace(exchange, whole=self._whole)
 
     @staticmethod
@@ -208,7 +208,7 @@ class Upload:
                 raise bad_answer(f"{self._act} of {self._file_id}: a session without an address")
             return uri
 
-        uri = self._drive.send(self._start_exchange, read)
+        uri = self._requests.send(self._start_exchange, read)
         if not uri:
             self._sessions.drop(self._file_id)
             return None
@@ -229,14 +229,14 @@ class Upload:
         Raises:
             _SessionLost: the session is refused.
         """
-        size, patience = self._source.size_bytes, self._drive.patience()
+        size, patience = self._source.size_bytes, self._requests.patience()
         # What an earlier process sent is not known: the server may have all of it.
         offset, best, sent = 0, 0, size if resumed else 0
         begun: int | None = None if resumed else 0
         ask = resumed
         while True:
             chunk = b"" if ask else self._read(data, offset)
-            outcome = self._drive.attempt(self._put(session.uri, offset, chunk))
+            outcome = self._requests.attempt(self._put(session.uri, offset, chunk))
             sent = max(sent, offset + len(chunk))
             if isinstance(outcome, Answer) and outcome.status != 308:
                 try:
@@ -245,7 +245,7 @@ class Upload:
                     outcome = Finding(exc, repeat=True, doubtful=True)
             if isinstance(outcome, Finding):
                 if outcome.status == 409 and self._act is Act.CREATE:
-                    return self._drive.get_ours(self._file_id)
+                    return self._requests.get_ours(self._file_id)
                 if _is_lost(outcome, asked=ask):
                     raise _SessionLost(outcome.trouble)
                 went_on = self._resumes and best - (best if begun is None else begun) >= transfers.CHUNK_BYTES

@@ -14,10 +14,9 @@ import nibabel
 import numpy
 
 from daemon.assembly import Daemon
-from daemon.config import load
+from daemon.config import Settings, load
 from daemon.errors import Trouble
 from daemon.service import run_once
-from daemon.settings import Settings
 from tests.support.drive import DriveServer
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"

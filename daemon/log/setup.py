@@ -35,10 +35,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from loguru import logger
 
-from daemon.config_values import parse_duration_s, parse_rotation
-from daemon.log_file import JsonLog
-from daemon.log_safe import exception_text, foreign_text, scrub, traceback_text, warning_text
-from daemon.settings import Logging
+from daemon.config.settings import Logging
+from daemon.config.values import parse_duration_s, parse_rotation
+from daemon.log.file import JsonLog
+from daemon.log.safe import exception_text, foreign_text, scrub, traceback_text, warning_text
 
 if TYPE_CHECKING:
     from loguru import Message, Record

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from daemon.config_values import FolderRef, parse_duration_s, parse_endpoint, parse_folder, parse_rotation
+from daemon.config.values import FolderRef, parse_duration_s, parse_endpoint, parse_folder, parse_rotation
 
 LEVELS = ("TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL")
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from daemon.config_values import Rotation
+from daemon.config.values import Rotation
 
 SWEEP_INTERVAL_S = 3600.0
 """How often old files are looked for: a rotation alone may not come for weeks."""

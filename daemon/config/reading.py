@@ -18,11 +18,19 @@ from unicodedata import normalize
 
 from pydantic import ValidationError
 
-from daemon.config_values import FolderRef
-from daemon.settings import SECTIONS, Auth, Drive, FromEnvironment, Logging, Section, Settings, State, spell
-from daemon.toml_lines import key_lines, line_of
-
-__all__ = ["ConfigError", "FolderRef", "Problem", "Settings", "load"]
+from daemon.config.lines import key_lines, line_of
+from daemon.config.settings import (
+    SECTIONS,
+    Auth,
+    Drive,
+    FromEnvironment,
+    Logging,
+    Section,
+    Settings,
+    State,
+    spell,
+)
+from daemon.config.values import FolderRef
 
 ENVIRONMENT = "environment"
 """What stands for the file where a value came from a variable."""
