@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from pydicom.charset import convert_encodings, default_encoding
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
@@ -31,6 +34,11 @@ PLANE_POSITION, PLANE_ORIENTATION = 0x00209113, 0x00209116
 MAX_BYTES = 64 * 1024
 """A longer value counts as malformed: a sequence in its place would be parsed into objects without measure."""
 _UID = re.compile(r"[A-Za-z0-9.\-]{1,128}")
+_TEXT_VRS = frozenset({"AS", "CS", "DA", "DT", "LO", "SH", "TM", "UI"})
+_NUMBER_VRS = {"DS": float, "IS": int}
+_BINARY_VRS = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d"}
+_PLAIN = re.compile(rb"[ -~]*\0?")
+"""Printable ASCII, which it is whatever SpecificCharacterSet says; an escape sequence is none."""
 
 Vector = tuple[float, float, float]
 Orientation = tuple[float, float, float, float, float, float]
@@ -82,12 +90,44 @@ def _values(raw: RawDataElement, encodings: str | list[str]) -> tuple[Any, ...]:
     """Return the one or several values of an element; none if pydicom cannot make sense of it."""
     if not raw.value or len(raw.value) > MAX_BYTES:
         return ()
+    if (plain := _plain_values(raw)) is not None:
+        return plain
     try:
         value = convert_raw_data_element(raw, encoding=encodings).value
         several = tuple(value) if isinstance(value, MultiValue) else (value,)
         return tuple(str(part) if isinstance(part, PersonName) else part for part in several)
     except Exception:  # noqa: BLE001 - whatever pydicom meets in one value: the others still count
         return ()
+
+
+def _plain_values(raw: RawDataElement) -> tuple[str | float, ...] | None:
+    """Return the values of an element that has nothing special; None: pydicom must look at it, at ten times the cost."""
+    vr, data = raw.VR or _vr(raw.tag), raw.value
+    assert data is not None  # the caller looked
+    if layout := _BINARY_VRS.get(vr):
+        if len(data) != struct.calcsize(f"={layout}"):
+            return None
+        return struct.unpack(f"{'<' if raw.is_little_endian else '>'}{layout}", data)
+    convert = _NUMBER_VRS.get(vr)
+    if (convert is None and vr not in _TEXT_VRS) or not _PLAIN.fullmatch(data):
+        return None
+    parts = data.decode("ascii").rstrip(" \0").split("\\")
+    if convert is not None:
+        try:
+            for part in parts:
+                convert(part)
+        except ValueError:
+            return None
+    return tuple(parts)
+
+
+@cache
+def _vr(tag: int) -> str:
+    """Return the VR that the dictionary gives a tag; empty where it gives none."""
+    try:
+        return dictionary_VR(tag)
+    except KeyError:
+        return ""
 
 
 def number(value: object) -> float | None:
