@@ -18,18 +18,19 @@ from daemon.context import Context
 from daemon.delivery.held import held_rows, update_held
 from daemon.delivery.litter import sweep_litter
 from daemon.drive.auth import Authorizer, LocalToken, OAuthUser, ServiceAccount
+from daemon.drive.budget import Budget
 from daemon.drive.client import Drive
 from daemon.drive.pacer import Pacer
-from daemon.errors import Kind, Refused, Scope, Transient, Trouble
+from daemon.errors import Kind, Refused, Scope, Transient, Trouble, of_the_disk
 from daemon.hints import Hints
 from daemon.intake import Intake
 from daemon.ledger import Ledger, backup
 from daemon.localdrive.process import DriveDidNotStart, DriveProcess
-from daemon.pipeline import Lane
+from daemon.pipeline import LANE_SCOPES, Lane
 from daemon.recovery.rebuild import Rebuild, owe_if_needed
 from daemon.scopes import Scopes
 from daemon.settle import SPOOL_TOO_SMALL, Now, Rules, Settling
-from daemon.spool import Spool, gigabytes
+from daemon.spool import Spool, gigabytes, sync_directory
 from daemon.tree import Tree
 from daemon.workers import Workers
 
@@ -66,9 +67,28 @@ class Daemon:
         """Build everything. What is already there from an earlier try is kept.
 
         Raises:
-            Transient: Drive is out of reach for now.
+            Transient: Drive is out of reach for now, or the disk full.
             Refused: a person must act first.
         """
+        try:
+            self._assemble()
+        except OSError as exc:
+            raise self._unusable(exc) from exc
+
+    def _unusable(self, exc: OSError) -> Exception:
+        """Return what it means that the state directory cannot be made or written at start."""
+        trouble = of_the_disk(exc)
+        if trouble is None:
+            return exc
+        if isinstance(exc, PermissionError | FileNotFoundError | NotADirectoryError):
+            return Refused(
+                "STATE_UNUSABLE",
+                trouble.what,
+                remedy=f"See whose {self.settings.state_dir} is, or set state.dir",
+            )
+        return trouble
+
+    def _assemble(self) -> None:
         settings = self.settings
         if self._lock_descriptor is None:
             self._lock_descriptor = lock(settings.state_dir, settings.lock_file)
@@ -148,6 +168,7 @@ class Daemon:
             api_endpoint=endpoint,
             drive_id=settings.drive.shared_drive_id,
             pacer=Pacer(units_per_minute=self._units_per_minute(), sleep=self._wait_for_the_pacer),
+            budget=self._budget_of_a_day(),
             stop=self.stop,
             on_request=self._requested,
         )
@@ -155,6 +176,17 @@ class Daemon:
     def _units_per_minute(self) -> float:
         """Return the upper bound of the quota; a Drive of our own has none, so there is nothing to start carefully at."""
         return 1e9 if self.settings.drive.backend == "local" else self.settings.quota.units_per_minute
+
+    def _budget_of_a_day(self) -> Budget:
+        """Return what a day may cost; a Drive of our own costs nothing."""
+        settings = self.settings
+        if settings.drive.backend == "local":
+            return Budget()
+        return Budget(
+            units_per_day=round(settings.quota.units_per_day),
+            bytes_per_day=gigabytes(settings.quota.download_gb_per_day),
+            path=settings.ledger_file.with_name("budget.json"),
+        )
 
     def _requested(self, kind: str) -> None:  # noqa: ARG002 - the time is all that counts here
         self.last_request_s = time.monotonic()
@@ -178,13 +210,23 @@ class Daemon:
         self._sweep_unfinished()
 
     def _sweep_unfinished(self) -> None:
-        """Forget transfers that nobody goes on with: beginnings of downloads, and sessions of uploads."""
+        """Forget transfers that nobody goes on with: downloads, begun or in vain, and sessions of uploads."""
         ledger, now = self.context.ledger, self.context.clock.wall()
         self.context.spool.sweep_partials(ledger.series.partial_keys, now)
+        if self.context.spool.used_bytes:
+            # Should one come back meanwhile, it is fetched anew.
+            self.context.spool.drop_inputs(ledger.series.vain_keys())
         ledger.sessions.sweep(now)
+
+    @property
+    def damage(self) -> Refused | None:
+        """What is wrong with the ledger for good; None: nothing is known to be."""
+        return None if self._ledger is None else self._ledger.database.damage
 
     def close(self) -> None:
         """Let go of everything; may be called twice."""
+        if self.assembled:
+            self.context.drive.budget.save()
         self.assembled = False
         if self._hints is not None:
             self._hints.close()
@@ -207,6 +249,11 @@ class Daemon:
             context, ledger = self.context, self.context.ledger
             now = context.clock.now()
             self._count_download_time()
+            if context.scopes.allowance((), now) == 0 and not context.scopes.paused:
+                return (
+                    0  # the ledger may be what is paused; asked each second, it would never come to its probe
+                )
+            self._probe_disk(now)
             self._open_lanes()
             if self.rebuild.owed:
                 return self.workers.fill()
@@ -227,6 +274,24 @@ class Daemon:
                 started = self._make_room(now)
             return settled + started
 
+    def _probe_disk(self, now: float) -> None:
+        """Ask the disk itself whether it works again: nothing that needs it may be there to be tried."""
+        scopes, ledger = self.context.scopes, self.context.ledger
+        if not scopes.is_due(Scope.DISK, now):
+            return
+        rows = ledger.files.due(now, 1)
+        size_bytes = sum(
+            self.context.spool.missing_bytes(row.file_id, row.head_revision_id, row.size_bytes)
+            for row in rows
+        )
+        try:
+            self.context.spool.probe(size_bytes)
+        except Transient as exc:
+            scopes.close(exc, now)
+        else:
+            scopes.open(Scope.DISK)
+            logger.info("Disk goes on")
+
     def _open_lanes(self) -> None:
         """While the ledger may be older than the output, nothing is made; files are read after the first look."""
         if self.rebuild.owed:
@@ -237,7 +302,7 @@ class Daemon:
     def _count_download_time(self) -> None:
         """Only time in which downloads could run counts against `max_wait_s`."""
         now_s = time.monotonic()
-        if self.context.scopes.allowance(Scope.DOWNLOADS, self.context.clock.now()) is None:
+        if self.context.scopes.allowance(LANE_SCOPES[Lane.DOWNLOAD], self.context.clock.now()) is None:
             self.workers.download_clock_s += now_s - self._ticked_s
         self._ticked_s = now_s
 
@@ -279,17 +344,23 @@ class Daemon:
         Returns:
             Whether all that is done.
         """
-        self._sweep_unfinished()
-        if self.rebuild.owed or self.context.scopes.allowance(Scope.UPLOADS, self.context.clock.now()) == 0:
-            return False
         try:
+            self._sweep_unfinished()
+            if (
+                self.rebuild.owed
+                or self.context.scopes.allowance(Scope.UPLOADS, self.context.clock.now()) == 0
+            ):
+                return False
             sweep_litter(self.context)
             update_held(self.context, held_rows(self.context.ledger))
-        except Trouble as exc:
-            if exc.scope in (Scope.ITEM, Scope.FOLDER):
-                logger.warning("Tidying waits: {}: {}", exc.code, exc.what)
+        except (Trouble, OSError) as exc:
+            trouble = exc if isinstance(exc, Trouble) else of_the_disk(exc)
+            if trouble is None:
+                raise
+            if trouble.scope in (Scope.ITEM, Scope.FOLDER, Scope.DISK):
+                logger.warning("Tidying waits: {}: {}", trouble.code, trouble.what)
             elif not self.stop.is_set():
-                self.troubled(exc)
+                self.troubled(trouble)
             return False
         return True
 
@@ -325,12 +396,15 @@ class Daemon:
             logger.error("{} paused: {}. {}", trouble.scope.capitalize(), trouble.what, trouble.remedy)
 
     def serves(self) -> None:
-        """Drive answered: the service goes on.
+        """Drive answered: the service goes on, if the ledger can be written, too.
 
         Raises:
+            Transient: it cannot.
             Refused: `SOURCE_GONE`, so that nobody takes a lost source folder for an idle one.
         """
         self.intake.check_source()
+        if any(entry.scope is Scope.SERVICE for entry in self.context.scopes.closed()):
+            self.context.ledger.database.prove()
         if self.context.scopes.open(Scope.SERVICE):
             logger.info("Service goes on")
 
@@ -379,7 +453,11 @@ def lock(state_dir: Path, lock_file: Path) -> int:
     Raises:
         Refused: `LOCKED`, another daemon works on this state.
     """
+    made = [path for path in (state_dir, *state_dir.parents) if not path.exists()]
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in made:
+        # SQLite makes sure of what lies in the directory; its own name, lost with the power, would take the ledger along.
+        sync_directory(path.parent)
     descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -47,8 +47,15 @@ def convert(context: Context, revision: RevisionRow) -> Converted | Ignored:
     if selection.ignored_reason:
         return Ignored(selection.ignored_reason, selection.dropped)
     input_bytes = sum(_path(context, member.ref).stat().st_size for member in selection.kept)
+    key = (revision.series_id, revision.n, revision.attempt)
     with context.spool.reserve(input_bytes):
-        return _make(context, revision, selection, input_bytes)
+        work = context.spool.working_dir(*key)
+        try:
+            return _make(context, revision, selection, input_bytes, work)
+        except (OSError, Transient):
+            # Half of a conversion would keep the room that it waits for.
+            context.spool.drop_working_dir(work)
+            raise
 
 
 def _members(context: Context, revision: RevisionRow) -> list[Member]:
@@ -82,25 +89,28 @@ def _path(context: Context, ref: InputRef) -> Path:
     return context.spool.input_path(ref.file_id, ref.head_revision_id)
 
 
-def _make(context: Context, revision: RevisionRow, selection: Selection, input_bytes: int) -> Converted:
+def _make(
+    context: Context, revision: RevisionRow, selection: Selection, input_bytes: int, work: Path
+) -> Converted:
     series = context.ledger.series.get(revision.series_id)
     first = selection.kept[0].instance
     name = series.folder_name or folder_name(
         first.series_number, first.series_description, series.study_instance_uid, series.series_instance_uid
     )
-    key = (revision.series_id, revision.n, revision.attempt)
-    work = context.spool.working_dir(*key)
     made = work / "made"
     made.mkdir()
     instances = [member.instance for member in selection.kept]
     judged = geometry.verdict(instances, codes=selection.codes, sentences=selection.sentences)
-    conversion = nifti.convert(
-        _prepare(context, selection, work),
-        name,
-        work / "run",
-        _limits(context, input_bytes),
-        instances=instances,
-    )
+    inputs = _prepare(context, selection, work)
+    try:
+        conversion = nifti.convert(
+            inputs, name, work / "run", _limits(context, input_bytes), instances=instances
+        )
+    except Refused as exc:
+        if exc.code in nifti.OF_THE_MACHINE:
+            # The converter seldom says why it could not write, and on a full disk nobody could read it.
+            context.spool.probe()
+        raise
     judged = geometry.with_findings(judged, conversion.findings)
     volumes = nifti.assign_roles(conversion.volumes, judged)
     for path in conversion.files:
@@ -108,7 +118,7 @@ def _make(context: Context, revision: RevisionRow, selection: Selection, input_b
     if context.settings.results.preview:
         _preview(context, selection, volumes, made)
     results = tuple(_result(path) for path in sorted(made.iterdir()))
-    context.spool.keep_results(made, *key)
+    context.spool.keep_results(made, revision.series_id, revision.n, revision.attempt)
     context.spool.drop_working_dir(work)
     return Converted(
         made_at=rfc3339(context.clock.wall()),
@@ -167,7 +177,8 @@ def _result(path: Path) -> MadeResult:
 
 def _md5(path: Path) -> str:
     md5 = hashlib.md5(usedforsecurity=False)
-    with suppress(FileNotFoundError), path.open("rb") as stream:
+    # A sector that cannot be read is an input that is gone: what Drive has is fetched anew.
+    with suppress(OSError), path.open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             md5.update(chunk)
     return md5.hexdigest()

@@ -9,6 +9,7 @@ Texts (`what`, `remedy`) reach logs and `held.tsv`: they hold ids, counts and co
 
 from __future__ import annotations
 
+import errno
 from enum import StrEnum
 
 
@@ -30,6 +31,8 @@ class Scope(StrEnum):
     FOLDER = "folder"
     UPLOADS = "uploads"
     DOWNLOADS = "downloads"
+    DISK = "disk"
+    """What needs the local disk: downloads and conversions."""
     SERVICE = "service"
 
 
@@ -87,3 +90,56 @@ class PageTokenRefused(Refused):
 
     def __init__(self, what: str) -> None:
         super().__init__("PAGE_TOKEN_REFUSED", what)
+
+
+# ── the local disk ───────────────────────────────────────────────────────────────────────────────────────────────
+
+DISK_FULL, DISK_FAILS = "DISK_FULL", "DISK_FAILS"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FAILS = frozenset(
+    {
+        errno.EIO,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EUCLEAN,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.ESTALE,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.EAGAIN,
+    }
+)
+
+
+def disk_full(what: str) -> Transient:
+    """Return the trouble of a disk without room; it is nobody's fault, and passes when somebody makes room."""
+    return Transient(
+        DISK_FULL,
+        what,
+        remedy="Make room on the disk of the state directory; the daemon goes on by itself",
+        scope=Scope.DISK,
+    )
+
+
+def of_the_disk(exc: BaseException) -> Transient | None:
+    """Return what an error of the operating system means for the local disk; None: it is something else.
+
+    Names of files are ours, so no item is to blame for where they lie or what may be done with them.
+    """
+    if not isinstance(exc, OSError) or isinstance(exc, ConnectionError | TimeoutError):
+        return None
+    if exc.errno in _FULL:
+        return disk_full("a write found no room on the disk")
+    if exc.errno in _FAILS:
+        return Transient(
+            DISK_FAILS,
+            f"the state directory cannot be used ({errno.errorcode[exc.errno or 0]})",
+            remedy="Check the disk of the state directory, that it is mounted writable and whose it is",
+            scope=Scope.DISK,
+        )
+    return None

@@ -13,6 +13,7 @@ cannot be written. So there is a `Disk` that knows plain texts only, a cache of 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 import time
@@ -70,7 +71,7 @@ class Hints:
 
     def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        # Losing a token means a crawl, so each is on disk before the next step; metadata may lag after a power cut.
+        # Losing a token means a crawl, so each is on disk before the next step; metadata only before the next token.
         self._tokens = _Store(
             directory / "tokens", eviction_policy="none", cull_limit=0, size_limit=2**40, sqlite_synchronous=2
         )
@@ -96,6 +97,9 @@ class Hints:
 
         The caller commits the rows of the page first (DESIGN.md, section 4, point 2).
         """
+        # A folder that the page told of must not be where it was before, when the power goes: nothing tells of it again.
+        if not self._metadata.sync():
+            return False
         return self._tokens.write(f"page-token:{feed}", json.dumps(asdict(token)), None)
 
     def forget_page_token(self, feed: str = "") -> bool:
@@ -239,6 +243,21 @@ class _Store:
     def delete(self, key: str) -> bool:
         return self._do(lambda cache: bool(cache.delete(key, retry=False)), False)
 
+    def sync(self) -> bool:
+        """Make durable what was stored and deleted so far; False: the disk refused."""
+        with self._lock:
+            # Between checkpoints everything new stands in the WAL; a checkpoint syncs by itself. SQLite's locks are not
+            # on this file: to close it here drops none.
+            for path in (self._directory / "cache.db-wal", self._directory):
+                try:
+                    _sync(path)
+                except FileNotFoundError:
+                    continue
+                except OSError as exc:
+                    self._warn(exc, "cannot be synced; the page is asked for again")
+                    return False
+            return True
+
     def close(self) -> None:
         with self._lock:
             self._closed = True
@@ -287,6 +306,8 @@ class _Store:
         for directory in (self._directory.parent, self._directory):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.chmod(0o700)
+            # The token is synced in it; without its name, a start after a power cut would look at the whole output.
+            _sync(directory.parent)
         cache = diskcache.Cache(
             str(self._directory),
             timeout=LOCK_WAIT_S,
@@ -333,6 +354,14 @@ class _Store:
             self._warned = True
             reason = _sqlite_name(exc) or type(exc).__name__
             logger.warning("The cache '{}' {} ({})", self._directory.name, what, reason)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sqlite_name(exc: BaseException) -> str:

@@ -61,7 +61,7 @@ class Intake:
         self._aside: dict[str, tuple[int, float]] = {}
         """What Drive has trouble with → (how often, until when it is left aside). Owed things stay in the ledger."""
         self.feed_read_epoch_s = 0.0
-        """When the request was sent that last read the feed to its end. 0: not in this process."""
+        """When the request was sent that last read the feed to its end. 0: not in this process, or more pages follow."""
 
     # ── the feed ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -103,6 +103,8 @@ class Intake:
             if not page.next_page_token:
                 self.feed_read_epoch_s = asked_at
                 break
+            # Nothing settles on half of what happened: a folder's worth of deletions may fill many pages.
+            self.feed_read_epoch_s = 0.0
         return entries
 
     def check_source(self) -> None:
@@ -253,6 +255,7 @@ class Intake:
 
     def _ask(self, file_id: str) -> None:
         """Ask Drive for an id whose state is not known: absence from a listing is a question, never a deletion."""
+        self._ledger.crawls.answering(file_id)
         found = self._answer(file_id)
         with self._ledger.write():
             # Forgotten before `write`, which may ask again.

@@ -26,11 +26,12 @@ class Lane(StrEnum):
     """Not a worker's: the dispatcher looks at all gathering series at once."""
 
 
-LANE_SCOPE: dict[Lane, Scope] = {
-    Lane.DOWNLOAD: Scope.DOWNLOADS,
-    Lane.CONVERT: Scope.ITEM,
-    Lane.DELIVER: Scope.UPLOADS,
+LANE_SCOPES: dict[Lane, frozenset[Scope]] = {
+    Lane.DOWNLOAD: frozenset({Scope.DOWNLOADS, Scope.DISK}),
+    Lane.CONVERT: frozenset({Scope.DISK}),
+    Lane.DELIVER: frozenset({Scope.UPLOADS}),
 }
+"""What holds up a lane beside the service. Deliveries go on while the disk is full: they make room."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import sdnotify
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
 from loguru import logger
 
 from daemon.assembly import Daemon
 from daemon.config import Settings
-from daemon.errors import Kind, Scope, Transient, Trouble
+from daemon.errors import Kind, Scope, Transient, Trouble, of_the_disk
 from daemon.intake import SECOND_LOOK_S
 from daemon.places import Unusable
 
@@ -23,6 +24,8 @@ DISPATCH_EVERY_S = 1.0
 TIDY_EVERY_S = 60.0
 TIDY_TRIES = 3
 """For `run --once`: a deleted `held.tsv` is noticed with one try and made anew with the next."""
+ONCE_WAITS_AT_MOST_S = 60.0
+"""`run --once` ends with 4 where only longer waits are left."""
 TRUE_UP_LOOK_S = 60.0
 BACKUP_LOOK_S = 3600.0
 DRAIN_S = 30.0
@@ -30,6 +33,11 @@ DRAIN_S = 30.0
 START_RETRY_S = 10.0
 LOOP_SILENT_AT_MOST_S = 900.0
 """A loop that neither ends nor asks Drive anything for this long hangs."""
+CLOCK_LOOK_S = 2.0
+CLOCK_JUMP_S = 1.0
+"""How far the machine's clock must move away from the steady one to count as set anew; slewing is slower."""
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Each asks for an orderly stop. SIGHUP is a terminal that closes: there is nothing to read anew."""
 
 
 class Stop(Exception):
@@ -47,8 +55,10 @@ def exit_code_of(trouble: Trouble) -> int:
         return 69
     if trouble.code == "LOCKED":
         return 75
-    if trouble.scope is Scope.SERVICE and trouble.code in CREDENTIALS:
+    if trouble.scope in (Scope.SERVICE, Scope.UPLOADS) and trouble.code in CREDENTIALS:
         return 77
+    if trouble.code in STATE:
+        return 78
     return 1
 
 
@@ -66,6 +76,30 @@ CREDENTIALS = frozenset(
 )
 FOLDERS = frozenset({"SHARED_DRIVE_GONE", "NOT_A_MEMBER"})
 """Beside `Unusable`: the drive that holds the folders is out of reach."""
+STATE = frozenset({"LEDGER_DAMAGED", "LEDGER_VERSION", "STATE_UNUSABLE"})
+"""The state directory is not one to work with: a start more does not help, a person must put it right."""
+
+
+def heed_signals(stop: threading.Event) -> None:
+    """Let signals set `stop`, and nothing else; one that is ignored already (nohup) stays ignored."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: stop.set())
+
+
+class Every(BaseTrigger):  # type: ignore[misc]
+    """So many seconds after the last round, by the clock as it is now.
+
+    The library's own interval trigger lists every round that was missed: after a clock that was ten years ahead for
+    a moment these are more than the memory holds.
+    """
+
+    def __init__(self, seconds: float, *, at_once: bool) -> None:
+        self._interval = timedelta(seconds=seconds)
+        self._at_once = at_once
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        return now if previous_fire_time is None and self._at_once else now + self._interval
 
 
 class Service:
@@ -82,17 +116,18 @@ class Service:
         self._daemon: Daemon | None = None
         self._ticks: dict[str, float] = {}
         self._poll_lock = threading.Lock()
+        self._jobs_lock = threading.Lock()
+        self._jobs_running = 0
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def run(self) -> int:
-        """Run until SIGTERM or SIGINT; return the exit code.
+        """Run until SIGTERM, SIGINT or SIGHUP; return the exit code.
 
         Raises:
-            Stop: at start only, with the exit code.
+            Stop: with the exit code: at start, or because the ledger turned out to be damaged.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop.set())
+        heed_signals(self._stop)
         daemon = Daemon(self._settings, stop=self._stop)
         self._daemon = daemon
         try:
@@ -101,6 +136,7 @@ class Service:
             if not assemble(daemon, self._stop, self._status):
                 return 0
             self._live(daemon)
+            halt_if_damaged(daemon)
         finally:
             self._notify("STOPPING=1")
             daemon.close()
@@ -124,17 +160,35 @@ class Service:
         control.start()
         scheduler.start()
         logger.info("Watching the source folder {}", daemon.context.places.source_id)
-        self._stop.wait()
+        drift_s = daemon.context.clock.drift_s()
+        while not self._stop.wait(CLOCK_LOOK_S):
+            drift_s = self._mind_the_clock(daemon.context.clock.drift_s(), drift_s)
         logger.info("Stopping")
         self._notify("STOPPING=1\nSTATUS=Waiting for running steps")
         scheduler.shutdown(wait=False)
         control.stop()
-        daemon.workers.stop()
-        if not daemon.workers.drain(DRAIN_S):
-            # Every step is safe to cut off: its fact is not written, and the next start takes it again.
-            logger.warning("{} steps did not end in time and are cut off", len(daemon.workers.running()))
+        if not end_steps(daemon, self._jobs_ended):
+            damage = daemon.damage
             daemon.close()
-            os._exit(0)
+            os._exit(0 if damage is None else exit_code_of(damage))
+
+    def _mind_the_clock(self, drift_s: float, before_s: float) -> float:
+        """Let every job run now when the machine's clock was set, or slept; return where it stands.
+
+        The scheduler goes by that clock: set back a day, no job would run for a day.
+        """
+        if abs(drift_s - before_s) < CLOCK_JUMP_S:
+            return drift_s if abs(drift_s - before_s) > CLOCK_JUMP_S / 2 else before_s
+        logger.warning(
+            "The clock of this machine moved by {:.0f} s: looking at everything", drift_s - before_s
+        )
+        for name in list(self._ticks):
+            self._scheduler.modify_job(name, next_run_time=_utc_now())
+        return drift_s
+
+    def _jobs_ended(self) -> bool:
+        with self._jobs_lock:
+            return self._jobs_running == 0
 
     def poll_soon(self) -> None:
         """Let the poll job run now (somebody asked for a crawl or a retry)."""
@@ -149,22 +203,30 @@ class Service:
         *,
         at_once: bool = False,
     ) -> None:
-        extra = {"next_run_time": _utc_now()} if at_once else {}
         self._ticks[name] = time.monotonic()
-        scheduler.add_job(lambda: self._guarded(name, job), "interval", seconds=seconds, id=name, **extra)
+        scheduler.add_job(lambda: self._guarded(name, job), Every(seconds, at_once=at_once), id=name)
 
     def _guarded(self, name: str, job: Callable[[], None]) -> None:
         """Run a job: a trouble closes its scope, anything else is a bug; neither ends the loop."""
         self._ticks[name] = time.monotonic()
         assert self._daemon is not None
+        with self._jobs_lock:
+            self._jobs_running += 1
         try:
-            job()
-        except Trouble as exc:
             if not self._stop.is_set():
-                self._daemon.troubled(exc)
+                job()
         except Exception as exc:  # noqa: BLE001 - a loop must never die of one round
-            logger.opt(exception=exc).error("BUG: the {} job failed", name)
+            trouble = exc if isinstance(exc, Trouble) else of_the_disk(exc)
+            if trouble is None:
+                logger.opt(exception=exc).error("BUG: the {} job failed", name)
+            elif not self._stop.is_set():
+                self._daemon.troubled(trouble)
+        finally:
+            with self._jobs_lock:
+                self._jobs_running -= 1
         self._ticks[name] = time.monotonic()
+        if self._daemon.damage is not None:
+            self._stop.set()
 
     # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -269,31 +331,38 @@ def run_once(settings: Settings, *, on_progress: Callable[[Daemon], None] | None
     """Work off everything there is, then return: 0 done, 3 something is held, 4 only long waits are left.
 
     Raises:
-        Stop: at start only, with the exit code.
+        Stop: with the exit code: at start, or because the ledger turned out to be damaged.
     """
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    heed_signals(stop)
     daemon = Daemon(settings, stop=stop, once=True)
     try:
         if not assemble(daemon, stop, lambda _: None):
             return 4
         # "Everything there is" is what a listing shows: the feed tells of a change only some time later.
-        daemon.intake.crawl()
+        owed = True
         while not stop.is_set():
-            moved = _one_round(daemon, stop)
-            if on_progress is not None:
-                on_progress(daemon)
-            if daemon.workers.running() or moved:
-                daemon.changed.wait(0.2)
-                daemon.changed.clear()
-                continue
-            wait = daemon.next_wait_s()
-            if wait is None or wait > 60.0:
+            try:
+                if owed:
+                    daemon.intake.crawl()
+                    owed = False
+                moved = _one_round(daemon, stop)
+                if on_progress is not None:
+                    on_progress(daemon)
+                if daemon.workers.running() or moved:
+                    daemon.changed.wait(0.2)
+                    daemon.changed.clear()
+                    continue
+                wait = daemon.next_wait_s()
+            except (Trouble, OSError) as exc:
+                wait = _met(daemon, exc)
+            if wait is None or wait > ONCE_WAITS_AT_MOST_S:
                 break
             stop.wait(min(max(wait, 0.05), 1.0))
-        daemon.workers.stop()
-        daemon.workers.drain(DRAIN_S)
+        if not end_steps(daemon):
+            daemon.close()
+            os._exit(4)
+        halt_if_damaged(daemon)
         for _ in range(TIDY_TRIES):
             if stop.is_set() or daemon.tidy():
                 break
@@ -316,10 +385,53 @@ def _one_round(daemon: Daemon, stop: threading.Event) -> bool:
             daemon.serves()
             while not stop.is_set() and daemon.intake.pay():
                 moved += 1
-        except Trouble as exc:
-            daemon.troubled(exc)
+        except (Trouble, OSError) as exc:
+            _met(daemon, exc)
     moved += daemon.dispatch()
     return bool(moved)
+
+
+def _met(daemon: Daemon, exc: Trouble | OSError) -> float:
+    """A round met a trouble: its scope pauses. Return how long until it is probed again.
+
+    Raises:
+        Stop: the ledger is damaged.
+        OSError: it is none of the disk's.
+    """
+    trouble = exc if isinstance(exc, Trouble) else of_the_disk(exc)
+    if trouble is None:
+        raise exc
+    halt_if_damaged(daemon)
+    daemon.troubled(trouble)
+    now = daemon.context.clock.now()
+    return max(entry.next_probe_epoch_s for entry in daemon.context.scopes.closed()) - now
+
+
+def end_steps(daemon: Daemon, jobs_ended: Callable[[], bool] = lambda: True) -> bool:
+    """Let no step start, and wait for those that run; return whether they ended in time.
+
+    Every step is safe to cut off: its fact is not written, and the next start takes it again. Threads cannot be cut
+    off, only left: who gets False must end the process at once.
+    """
+    daemon.workers.stop()
+    until = time.monotonic() + DRAIN_S
+    while not (daemon.workers.drain(0.0) and jobs_ended()):
+        if time.monotonic() > until:
+            logger.warning("{} steps did not end in time and are cut off", len(daemon.workers.running()))
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def halt_if_damaged(daemon: Daemon) -> None:
+    """End the program, loudly, where the ledger turned out to be damaged: nothing may be built on it.
+
+    Raises:
+        Stop: with the remedy.
+    """
+    if (damage := daemon.damage) is not None:
+        logger.critical("The ledger is damaged: stopping. {}. {}", damage.what, damage.remedy)
+        raise Stop(exit_code_of(damage), damage)
 
 
 def _utc_now() -> datetime:

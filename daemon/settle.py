@@ -43,7 +43,7 @@ def input_set(members: Sequence[MemberRow], delivered: Iterable[tuple[str, str, 
 
     These are the present ones, and the inputs of the delivered revision that only vanished: less never replaces
     more. An input whose file has newer content that is an instance is replaced, not vanished; while the new
-    content is unread, or where it turned out to be none, the delivered one counts on. A vanished one is left out
+    content is unread, or where it turned out to be none or vanished too, the delivered one counts on. A vanished one is left out
     when a present instance has the same bytes.
 
     Args:
@@ -98,6 +98,9 @@ class Settling:
         if newest is not None and newest.state is SeriesState.GATHERING and not newest.held_code:
             if series.wanted:
                 table.make_deliberate(newest)
+            elif self._is_left(newest, series.delivered_n):
+                # Kept, it would be under way for ever, and its bytes in the spool. What comes back begins another.
+                table.supersede(newest, now)
             return
         if newest is not None and not newest.closed:
             return  # what comes later belongs to the next revision; its end marks the series again
@@ -116,6 +119,11 @@ class Settling:
             before = self._key_before(newest, series.delivered_n)
             if found and content_key(member.md5_checksum for member in found) != before:
                 table.begin(series_id, now, download_clock_s=download_clock_s)
+
+    def _is_left(self, revision: RevisionRow, delivered_n: int) -> bool:
+        """Whether nothing that a gathering revision could be made of is, or may still be, in the source."""
+        found = self._next_set(revision.series_id, delivered_n, deliberate=revision.deliberate)
+        return not found and not self._ledger.series.known_file_unread(revision.series_id)
 
     def _key_before(self, newest: RevisionRow, delivered_n: int) -> str:
         if newest.state is SeriesState.IGNORED:

@@ -7,19 +7,24 @@ download goes on). A name without ``tmp/`` in its path is whole: written, fsynce
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from daemon.errors import Transient
+from daemon.errors import Scope, Transient, disk_full, of_the_disk
 
 _GB = 10**9
 _PART = ".part"
 PARTIAL_LIFE_S = 86400.0
+_PROBE_BYTES = 64 * 1024
+_AGAIN_S = 60.0
+"""How long one thing waits for which alone the disk has no room."""
 
 
 class Spool:
@@ -32,6 +37,7 @@ class Spool:
     """
 
     def __init__(self, directory: Path, *, max_bytes: int, disk_reserve_bytes: int) -> None:
+        self._directory = directory
         self._in = directory / "in"
         self._out = directory / "out"
         self._tmp = directory / "tmp"
@@ -39,8 +45,7 @@ class Spool:
         self._disk_reserve_bytes = disk_reserve_bytes
         self._lock = threading.Lock()
         self._pending_bytes = 0
-        for folder in (directory, self._in, self._out, self._tmp):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_folders()
         for left in list(self._tmp.iterdir()):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
@@ -51,6 +56,14 @@ class Spool:
         self._inputs_bytes = sum(path.stat().st_size for path in self._in.glob("*/*"))
         # For each attempt, what was counted when it was kept: its manifest joins it later.
         self._results_bytes = {folder: _size_bytes(folder) for folder in self._out.iterdir()}
+
+    def _make_folders(self) -> None:
+        """Make what is not there: at start, and again where somebody removed it meanwhile."""
+        for folder in (self._directory, self._in, self._out, self._tmp):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                # What is synced in it is of no use when its own name goes with the power.
+                sync_directory(folder.parent)
 
     # ── inputs ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -90,6 +103,7 @@ class Spool:
                 )
             self._receiving.add(path)
         try:
+            self._make_folders()
             yield path
         finally:
             with self._lock:
@@ -131,7 +145,7 @@ class Spool:
         """Give verified, fsynced bytes their final name."""
         target = self.input_path(file_id, head_revision_id)
         new_folder = not target.parent.exists()
-        target.parent.mkdir(mode=0o700, exist_ok=True)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         size_bytes = incoming.stat().st_size
         replaced_bytes = target.stat().st_size if target.exists() else 0
         incoming.replace(target)
@@ -167,11 +181,22 @@ class Spool:
         """Return a new, empty temporary directory for a conversion."""
         folder = self._tmp / f"{series_id}-{n}-{attempt}"
         shutil.rmtree(folder, ignore_errors=True)
+        self._make_folders()
         folder.mkdir(mode=0o700)
         return folder
 
     def drop_working_dir(self, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def scratch(self, name: str) -> Iterator[Path]:
+        """Give an empty directory of its own for a moment; what a crash leaves of it, the next start removes."""
+        self._make_folders()
+        folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self._tmp))  # mode 0700
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def keep_results(self, made: Path, series_id: int, n: int, attempt: int) -> Path:
         """Make a directory of finished results durable under its final name; return that."""
@@ -181,6 +206,7 @@ class Spool:
             sync_file(path)
             size_bytes += path.stat().st_size
         sync_directory(made)
+        self._make_folders()
         if target.exists():
             self.drop_results(series_id, n, attempt)
         made.replace(target)
@@ -235,9 +261,48 @@ class Spool:
         Args:
             overdraw: go beyond the spool's own limit, down to the disk's reserve.
         """
-        if shutil.disk_usage(self._tmp).free - self._pending_bytes - size_bytes < self._disk_reserve_bytes:
+        if self._spare_bytes() < size_bytes:
             return False
         return overdraw or self.used_bytes + size_bytes + kept_free_bytes <= self._max_bytes
+
+    def _spare_bytes(self) -> int:
+        """Return how much the disk could take beyond its reserve and what is on its way; negative: too little already."""
+        try:
+            free_bytes = shutil.disk_usage(self._tmp).free
+        except FileNotFoundError:
+            self._make_folders()
+            free_bytes = shutil.disk_usage(self._tmp).free
+        return free_bytes - self._pending_bytes - self._disk_reserve_bytes
+
+    def short_of_disk(self, size_bytes: int) -> bool:
+        """Whether it is the disk that has no room: filled by others, for it could hold the whole spool otherwise."""
+        if self._spare_bytes() >= size_bytes:
+            return False
+        whole_bytes = shutil.disk_usage(self._tmp).total - self._disk_reserve_bytes
+        return self.used_bytes + size_bytes <= min(self._max_bytes, whole_bytes)
+
+    def probe(self, size_bytes: int = 0) -> None:
+        """Ask the disk whether it works: room, a write, a flush, a rename, a read.
+
+        Args:
+            size_bytes: what comes next.
+        Raises:
+            Transient: `DISK_FULL` or `DISK_FAILS`, scope disk.
+        """
+        try:
+            self._make_folders()
+            if self._spare_bytes() < _PROBE_BYTES or self.short_of_disk(size_bytes):
+                raise disk_full("the disk of the state directory has no room beyond its reserve")
+            with self.scratch("probe") as folder:
+                wanted, path = os.urandom(_PROBE_BYTES), folder / "probe"
+                path.write_bytes(wanted)
+                sync_file(path)
+                path = path.replace(folder / "renamed")
+                sync_directory(folder)
+                if path.read_bytes() != wanted:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+        except OSError as exc:
+            raise of_the_disk(exc) or exc from exc
 
     def take(self, size_bytes: int) -> None:
         """Count bytes that are on their way; `give_back` when they have arrived, or will not."""
@@ -253,16 +318,16 @@ class Spool:
         """Hold space for a conversion or for inputs that come back: beyond the spool's limit if need be.
 
         Raises:
-            Transient: `DISK_FULL`, the disk's reserve would be touched.
+            Transient: `DISK_FULL`: its reserve would be touched. Scope disk where that is so already; otherwise the
+                one that needs so much waits, and smaller ones go on.
         """
         self.take(size_bytes)
         try:
-            if not self.room_for(0, overdraw=True):
-                raise Transient(
-                    "DISK_FULL",
-                    f"the spool's disk has no room for {size_bytes} bytes more",
-                    remedy="Make room on the disk of the state directory",
-                )
+            if (spare_bytes := self._spare_bytes()) < 0:
+                short = disk_full(f"the spool's disk has no room for {size_bytes} bytes more")
+                if spare_bytes + size_bytes > 0:
+                    short.scope, short.retry_after_s = Scope.ITEM, _AGAIN_S
+                raise short
             yield
         finally:
             self.give_back(size_bytes)

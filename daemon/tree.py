@@ -116,6 +116,11 @@ class Tree:
         if file.explicitly_trashed:
             return Climb(Whereabouts.TRASHED)
         found = self.climb(file.parents[0]) if file.parents else Climb(Whereabouts.OUTSIDE)
+        if file.trashed and found.whereabouts is Whereabouts.PRESENT:
+            # A folder above lies in the trash, and what a late listing said of it is older: Drive is asked.
+            for folder_id in found.path:
+                self.forget(folder_id)
+            found = self.climb(file.parents[0])
         if found.whereabouts is not Whereabouts.PRESENT:
             for shortcut in self._crawls.shortcuts_to(file.file_id):
                 other = self.climb(shortcut.parent_id)

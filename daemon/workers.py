@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import random
 import threading
 import time
@@ -14,17 +13,19 @@ from functools import partial
 from loguru import logger
 
 from daemon.context import Context
-from daemon.errors import Kind, Scope, Transient, Trouble
+from daemon.errors import DISK_FAILS, Kind, Scope, Transient, Trouble, disk_full, of_the_disk
+from daemon.inflight import InFlight
 from daemon.ledger import FileRow, RevisionRow
 from daemon.lifecycle import FINAL, Event
 from daemon.log import about
-from daemon.pipeline import LANE_SCOPE, STEPS, Lane, Step, states_of
+from daemon.pipeline import LANE_SCOPES, STEPS, Lane, Step, states_of
 from daemon.scopes import PROBE_AT_LEAST_EVERY_S
 from daemon.spool import gigabytes
 
 LONGEST_WAIT_S = 900.0
 FIRST_WAIT_S = 5.0
 MOST_TRIES = 8
+STUCK_S = 30.0
 STEP_AT_MOST_S = 900.0
 """A step that neither asks Drive anything nor ends for so long hangs; a conversion has its own timeout on top."""
 
@@ -66,6 +67,7 @@ class Workers:
             for lane, size in self._sizes.items()
         }
         self._lock = threading.Lock()
+        self._downloads = InFlight(work.transfer_workers)
         self._running: dict[Hashable, Running] = {}
         self._own = threading.local()
         self._stopping = False
@@ -97,8 +99,19 @@ class Workers:
             return 0
         busy = sum(1 for running in self._running.values() if running.lane is lane)
         free = self._sizes[lane] - busy
-        allowance = self._context.scopes.allowance(LANE_SCOPE[lane], now)
+        if lane is Lane.DOWNLOAD:
+            free = min(free, self._downloads.number - self._fresh_downloads())
+        allowance = self._context.scopes.allowance(LANE_SCOPES[lane], now)
         return free if allowance is None else min(free, allowance - busy)
+
+    def _fresh_downloads(self) -> int:
+        """Return how many downloads are under way; one that has taken long may be stuck, and holds up no other."""
+        since_s = time.monotonic() - STUCK_S
+        return sum(
+            1
+            for running in self._running.values()
+            if running.lane is Lane.DOWNLOAD and running.started_s > since_s
+        )
 
     def _fill_downloads(self, now: float, overdraw: bool) -> int:
         self.space_blocked = False
@@ -111,7 +124,11 @@ class Workers:
                 continue
             size_bytes = self._missing_bytes(row)
             if size_bytes and not self._room_for(size_bytes, overdraw):
-                self.space_blocked = True
+                if self._context.spool.short_of_disk(size_bytes):
+                    # Others filled it: that no series is to blame for, and nothing is closed early.
+                    self._close(disk_full(f"the spool's disk has no room for {size_bytes} bytes more"))
+                else:
+                    self.space_blocked = True
                 break
             self._context.spool.take(size_bytes)
             self._start(Lane.DOWNLOAD, row.key, partial(self._file, row, size_bytes))
@@ -142,14 +159,24 @@ class Workers:
         if free <= 0 or (lane is Lane.CONVERT and self._must_upload_first(now)):
             return 0
         started = 0
-        for row in self._context.ledger.revisions.due(now, states_of(lane), len(self._running) + free):
+        folders = self._context.scopes.folders
+        shut = folders.shut(now) if lane is Lane.DELIVER else ()
+        for row in self._context.ledger.revisions.due(
+            now, states_of(lane), len(self._running) + free, but_homes=shut
+        ):
             if row.key in self._running:
+                continue
+            if lane is Lane.DELIVER and not folders.may_try(self._home_id(row), now):
                 continue
             self._start(lane, row.key, partial(self._revision, row))
             started += 1
             if started == free:
                 break
         return started
+
+    def _home_id(self, row: RevisionRow) -> str:
+        """Return the source folder whose output folder a delivery goes into; empty while it is not fixed."""
+        return self._context.ledger.series.get(row.series_id).home_folder_id
 
     def _must_upload_first(self, now: float) -> bool:
         """Whether results that wait for their upload fill the spool: more of them would only fill the disk."""
@@ -179,12 +206,13 @@ class Workers:
         self._own.key = key
         try:
             work()
-        except Exception as exc:  # noqa: BLE001 - the ledger itself failed: the row is as it was, and due again
-            logger.error("A step's outcome could not be written: {}", type(exc).__name__)
-            if not (isinstance(exc, Trouble) and exc.scope is Scope.SERVICE):
+        except Exception as met:  # noqa: BLE001 - the ledger itself failed: the row is as it was, and due again
+            exc = self._known(met)
+            logger.error("A step's outcome could not be written: {}", type(met).__name__)
+            if not (isinstance(exc, Trouble) and exc.scope in (Scope.SERVICE, Scope.DISK)):
                 # Without a pause the row would be taken again at once, and fail again, as fast as the machine can.
                 exc = Transient(
-                    "LEDGER_FAILED", f"a step's outcome met {type(exc).__name__}", scope=Scope.SERVICE
+                    "LEDGER_FAILED", f"a step's outcome met {type(met).__name__}", scope=Scope.SERVICE
                 )
             if not self._stopping:
                 self._close(exc)
@@ -232,20 +260,27 @@ class Workers:
 
     def _file(self, row: FileRow, taken_bytes: int) -> None:
         try:
-            self._follow_file(row)
+            self._follow_file(row, taken_bytes)
         finally:
             self._context.spool.give_back(taken_bytes)
 
-    def _follow_file(self, row: FileRow) -> None:
-        """Take a file as far as it goes now: its bytes are read while they are warm."""
+    def _follow_file(self, row: FileRow, taken_bytes: int) -> None:
+        """Take a file as far as it goes now: its bytes are read while they are warm.
+
+        Args:
+            taken_bytes: what has to come from Drive; 0: all of it lies in the spool.
+        """
         files = self._context.ledger.files
         with about(file_id=row.file_id):
             while row.state not in FINAL:
                 step = STEPS[row.state]
                 try:
+                    began_s = time.monotonic()
                     outcome = step.function(self._context, row)
-                    self._opened(step)
+                    if outcome.event is Event.FETCHED and taken_bytes:
+                        self._fetched(time.monotonic() - began_s, taken_bytes)
                     files.apply(row, outcome, self._context.clock.now(), self.download_clock_s)
+                    self._opened(step)
                 except Exception as exc:  # noqa: BLE001 - judged there, by kind
                     self._file_failed(row, exc)
                     return
@@ -257,13 +292,22 @@ class Workers:
             if row.state.name == "IGNORED":
                 self._context.spool.drop_inputs([row.key])
 
+    def _fetched(self, took_s: float, size_bytes: int) -> None:
+        """What one download took says how many are worth having."""
+        with self._lock:
+            self._downloads.done(took_s, size_bytes, self._fresh_downloads())
+
     def _revision(self, row: RevisionRow) -> None:
         series = self._context.ledger.series.get(row.series_id)
         step = STEPS[row.state]
         with about(series_id=series.series_instance_uid, revision=row.n):
             try:
                 outcome = step.function(self._context, row)
-                self._opened(step)
+                if outcome.event is not Event.ABANDONED:
+                    self._opened(step)
+                # Only a new item shows that there is room for one.
+                if outcome.event is Event.DELIVERED and not series.delivered_n:
+                    self._opened_folder(series.home_folder_id)
                 self._context.ledger.revisions.apply(row, outcome, self._context.clock.now())
             except Exception as exc:  # noqa: BLE001 - judged there, by kind
                 self._revision_failed(row, exc)
@@ -277,7 +321,7 @@ class Workers:
     def _file_failed(self, row: FileRow, exc: Exception) -> None:
         now = self._context.clock.now()
         files = self._context.ledger.files
-        exc = _known(exc)
+        exc = self._known(exc)
         verdict = self._judge(exc, row.tries, Lane.DOWNLOAD)
         if verdict is None:
             return
@@ -290,7 +334,9 @@ class Workers:
 
     def _revision_failed(self, row: RevisionRow, exc: Exception) -> None:
         now = self._context.clock.now()
-        exc = _known(exc)
+        exc = self._known(exc)
+        if self._closes_folder(row, exc):
+            return
         verdict = self._judge(exc, row.tries, STEPS[row.state].lane)
         if verdict is None:
             return
@@ -302,8 +348,8 @@ class Workers:
 
     def _judge(self, exc: Exception, tries: int, lane: Lane) -> float | tuple[str, str] | None:
         """Return how long the item waits, or (code, remedy) to hold it; None: its scope closes, the item is as it was."""
-        if self._stopping:
-            return None
+        if self._stopping or (isinstance(exc, Trouble) and exc.code == "STOPPING"):
+            return None  # no failure of the item: the next start takes the step again, at once
         if not isinstance(exc, Trouble):
             logger.opt(exception=exc).error("BUG: a step failed; its item is held")
             return (
@@ -312,7 +358,7 @@ class Workers:
             )
         if exc.scope not in (Scope.ITEM, Scope.FOLDER):
             self._close(exc)
-            if exc.scope in (Scope.SERVICE, LANE_SCOPE[lane]):
+            if exc.scope in (Scope.SERVICE, *LANE_SCOPES[lane]):
                 return None
             # The scope does not hold up this lane (a conversion that needs inputs back): the item itself waits.
             return min(wait_s(tries, exc.retry_after_s), PROBE_AT_LEAST_EVERY_S)
@@ -329,23 +375,44 @@ class Workers:
         logger.info("Waits {:.0f} s after {}: {}", wait, exc.code, exc.what)
         return wait
 
+    def _known(self, exc: Exception) -> Exception:
+        """Return a trouble of the disk as what it is, whichever call met it; everything else as it came.
+
+        Where the disk itself works when it is asked, only these bytes are bad: the item is tried again by itself.
+        """
+        trouble = of_the_disk(exc)
+        if trouble is None:
+            return exc
+        if trouble.code == DISK_FAILS:
+            try:
+                self._context.spool.probe()
+                trouble.scope = Scope.ITEM
+            except Transient as found:
+                trouble = found
+        logger.opt(exception=exc).debug("A step met the disk: {}", trouble.code)
+        return trouble
+
     def _close(self, trouble: Trouble) -> None:
         if self._context.scopes.close(trouble, self._context.clock.now()):
             logger.error("{} paused: {}. {}", trouble.scope.value.capitalize(), trouble.what, trouble.remedy)
+
+    def _closes_folder(self, row: RevisionRow, exc: Exception) -> bool:
+        """Pause what goes into an output folder that takes nothing more; the revision is as it was. False: none is."""
+        if self._stopping or not isinstance(exc, Transient) or exc.scope is not Scope.FOLDER:
+            return False
+        home_id = self._home_id(row)
+        if home_id and self._context.scopes.folders.close(home_id, exc, self._context.clock.now()):
+            logger.error("Folder paused, the output of {}: {}. {}", home_id, exc.what, exc.remedy)
+        return bool(home_id)
+
+    def _opened_folder(self, home_id: str) -> None:
+        if self._context.scopes.folders.open(home_id):
+            logger.info("Folder goes on, the output of {}", home_id)
 
     def _opened(self, step: Step) -> None:
         for scope in step.proves:
             if self._context.scopes.open(scope):
                 logger.info("{} goes on", scope.value.capitalize())
-
-
-def _known(exc: Exception) -> Exception:
-    """Return a full disk as the trouble that it is, whichever write met it; everything else as it came."""
-    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Transient(
-            "DISK_FULL", "a step found no room", remedy="Make room on the disk of the state directory"
-        )
-    return exc
 
 
 def _code(exc: Exception) -> str:

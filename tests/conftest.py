@@ -1,7 +1,10 @@
-"""What all tests share: the real data, where it is there."""
+"""What all tests share: the real data, where it is there, a place for temporary files, how many run at once."""
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,3 +18,26 @@ def data() -> Path:
     if not DATA.is_dir():
         pytest.skip("the reference data is absent (../shared/data)")
     return DATA
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_leftovers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Temporary files of the tests, and of every process they start, lie in one directory, and are gone at the end."""
+    directory = tmp_path_factory.mktemp("TMPDIR")
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = tempfile.tempdir = str(directory)
+    yield
+    tempfile.tempdir = before
+    if before is None:
+        del os.environ["TMPDIR"]
+    else:
+        os.environ["TMPDIR"] = before
+    assert list(directory.iterdir()) == []
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Give `-n auto` two workers for each core: half of a test's time is waiting, for a server, a lag, a silence."""
+    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return None  # somebody said how many: the plugin reads it
+    return 2 * len(os.sched_getaffinity(0))

@@ -34,6 +34,7 @@ LAYERS = [
         "log",
         "localdrive",
         "scopes",
+        "inflight",
         "clock",
         "phantom",
     },

@@ -12,6 +12,7 @@ import pytest
 from daemon.errors import Refused
 from daemon.ledger import MASS_VANISHED, Ledger, Place, Whereabouts
 from daemon.ledger.database import Database
+from daemon.ledger.files import AT_ONCE_S
 from daemon.lifecycle import FileState
 from daemon.model import File
 
@@ -75,6 +76,42 @@ def test_a_mass_vanishing_is_held_for_a_person(ledger: Ledger, known: int, leavi
     if held:
         assert ledger.files.retry(3.0, reason=MASS_VANISHED) == leaving
         assert ledger.files.held() == []
+
+
+def test_a_mass_is_counted_over_pages(ledger: Ledger) -> None:
+    """Those that a first page showed are held with the rest; what leaves much later is judged by itself."""
+    for number in range(200):
+        ledger.files.observe(file(f"f{number}"), HERE, 1.0)
+    for number in range(41):
+        assert ledger.files.held() == []
+        ledger.files.vanish([(f"f{number}", Whereabouts.GONE, 0)], 2.0 + number)
+
+    assert len(ledger.files.held()) == 41
+    ledger.files.vanish([("f41", Whereabouts.GONE, 0)], 44.0 + AT_ONCE_S)
+    assert len(ledger.files.held()) == 41
+
+
+def test_a_mass_that_a_person_accepted_is_not_held_again(ledger: Ledger) -> None:
+    for number in range(200):
+        ledger.files.observe(file(f"f{number}"), HERE, 1.0)
+    ledger.files.vanish([(f"f{number}", Whereabouts.GONE, 0) for number in range(50)], 2.0)
+    ledger.files.retry(3.0, reason=MASS_VANISHED)
+
+    ledger.files.vanish([("f50", Whereabouts.GONE, 0)], 4.0)
+
+    assert ledger.files.held() == []
+
+
+def test_what_came_back_does_not_count_as_gone(ledger: Ledger) -> None:
+    for number in range(200):
+        ledger.files.observe(file(f"f{number}"), HERE, 1.0)
+    ledger.files.vanish([(f"f{number}", Whereabouts.TRASHED, 0) for number in range(30)], 2.0)
+    for number in range(30):
+        ledger.files.observe(file(f"f{number}", version=2, revision=f"r{number % 2}"), HERE, 3.0)
+
+    ledger.files.vanish([(f"f{number}", Whereabouts.GONE, 0) for number in range(30, 60)], 4.0)
+
+    assert ledger.files.held() == []
 
 
 def test_a_mass_that_comes_back_needs_no_person(ledger: Ledger) -> None:

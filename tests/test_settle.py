@@ -243,6 +243,21 @@ def test_new_content_of_a_file_replaces_the_old(bench: Bench) -> None:
     }
 
 
+@pytest.mark.parametrize("series", ["1.2", "1.3"])
+def test_new_content_that_vanishes_before_its_revision_takes_nothing_away(bench: Bench, series: str) -> None:
+    """The file is a delivered input that was trashed: less never replaces more."""
+    bench.add("a", "b")
+    bench.round(LONG_AFTER)
+    bench.deliver()
+
+    bench.show("a", revision="r2")
+    bench.read("a", series=series)
+    bench.vanish("a")
+    bench.round(LONG_AFTER)
+
+    assert bench.newest() == (1, SeriesState.DELIVERED)
+
+
 def test_a_file_that_becomes_part_of_another_series_leaves_the_first_delivery_alone(bench: Bench) -> None:
     bench.add("a", "b")
     bench.round(LONG_AFTER)
@@ -405,3 +420,31 @@ def test_new_content_that_is_unread_or_useless_takes_nothing_away(bench: Bench) 
     bench.round(LONG_AFTER * 3, clock_s=200_000)
 
     assert bench.newest() == (1, SeriesState.DELIVERED)
+
+
+def test_a_series_whose_instances_all_leave_before_it_settles_is_under_way_no_more(bench: Bench) -> None:
+    """Its bytes leave the spool with it; what comes back begins another revision."""
+    bench.add("a", "b")
+    bench.round(T0 + 1)
+    bench.vanish("a")
+    bench.round(T0 + 2)
+    assert bench.newest() == (1, SeriesState.GATHERING)
+
+    bench.vanish("b")
+    bench.round(T0 + 3)
+    assert bench.newest() == (1, SeriesState.SUPERSEDED)
+    assert bench.settling.reconcile(T0 + 4, 0.0) == [1]
+
+    bench.show("b", at=T0 + 5)
+    bench.round(T0 + 5)
+    assert bench.newest() == (2, SeriesState.GATHERING)
+
+
+def test_a_series_whose_only_file_is_being_read_anew_is_still_under_way(bench: Bench) -> None:
+    bench.add("a")
+    bench.round(T0 + 1)
+
+    bench.show("a", revision="r2")
+    bench.round(T0 + 2)
+
+    assert bench.newest() == (1, SeriesState.GATHERING)

@@ -102,7 +102,33 @@ def _running(answer: Row) -> Iterator[Text]:
     feed = "not read yet" if answer["feed_age_s"] is None else f"read {duration(answer['feed_age_s'])} ago"
     requests = counted(sum(drive["requests"].values()), "request")
     yield _line("drive", f"feed {feed}; {number(drive['units_spent'])} units spent in {requests}")
+    yield _line("quota", _pace(drive["pace"]))
+    if (budget := drive["budget"])["units_limit"] or budget["bytes_limit"]:
+        yield _line("today", _budget(budget))
     yield _line("spool", f"{size(spool['used_bytes'])} of {size(spool['max_bytes'])}")
+
+
+def _pace(pace: Row) -> str:
+    limit = pace["limit_units_per_minute"]
+    known = "no limit met yet" if limit is None else f"limit found at {number(limit)}"
+    text = f"{number(pace['units_per_minute'])} units a minute allowed, {known}"
+    if pace["refused"]:
+        text += f"; {number(pace['refused'])} of {counted(pace['sent'], 'request')} refused"
+    if pace["writes_paused_s"] > pace["paused_s"]:
+        return f"{text}; uploads wait {duration(pace['writes_paused_s'])}"
+    return f"{text}; all wait {duration(pace['paused_s'])}" if pace["paused_s"] else text
+
+
+def _budget(budget: Row) -> str:
+    """Spent, what the day will come to, and its limit; then when downloads will stop."""
+    parts = []
+    for key, say in (("units", lambda units: f"{number(units)} units"), ("bytes", size)):
+        spent = budget["size_bytes" if key == "bytes" else key]
+        if limit := budget[f"{key}_limit"]:
+            parts.append(f"{say(spent)}, by midnight UTC {say(budget[f'{key}_forecast'])} of {say(limit)}")
+    if budget["ends_epoch_s"] is not None:
+        parts.append(f"downloads will stop at {when(budget['ends_epoch_s'])}")
+    return "; ".join(parts)
 
 
 def _crawl(crawl: Row) -> Iterator[Text]:

@@ -147,6 +147,8 @@ class Quota(Section):
     """What the daemon may ask of Drive, in units (a metadata read costs five, a download two hundred)."""
 
     units_per_minute: Positive = 325_000
+    units_per_day: NotNegative = 400_000_000
+    download_gb_per_day: NotNegative = 1000
 
 
 class Work(Section):

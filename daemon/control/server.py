@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
@@ -231,7 +232,12 @@ class Answers:
             if unknown
             else views.time_left_s(found, speed, context.settings.series.quiet_s),
             "running_steps": _count_lanes(daemon),
-            "drive": {"units_spent": context.drive.units_spent, "requests": dict(context.drive.requests)},
+            "drive": {
+                "units_spent": context.drive.units_spent,
+                "requests": dict(context.drive.requests),
+                "pace": asdict(context.drive.pace),
+                "budget": asdict(context.drive.budget.state()),
+            },
             "feed_age_s": round(now - feed_read, 1) if feed_read else None,
             "spool": {
                 "used_bytes": context.spool.used_bytes,

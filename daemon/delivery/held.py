@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,8 +95,8 @@ def _remove(context: Context) -> None:
 def _send(context: Context, data: bytes, md5_checksum: str) -> None:
     deliveries, output_id = context.ledger.deliveries, context.places.output_id
     row = stock.with_ids(context, 1, lambda: deliveries.out_folder(output_id, NAME))
-    with tempfile.TemporaryDirectory(prefix="sdd-dicom-") as folder:
-        path = Path(folder) / NAME
+    with context.spool.scratch("held") as folder:
+        path = folder / NAME
         path.write_bytes(data)
         try:
             if row.made:

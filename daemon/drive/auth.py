@@ -7,6 +7,7 @@ them no lock, so a refresh runs under ours. Tokens never reach a log or a messag
 from __future__ import annotations
 
 import errno
+import http.client
 import json
 import os
 import tempfile
@@ -28,6 +29,7 @@ from loguru import logger
 from oauthlib.oauth2 import OAuth2Error  # type: ignore[import-untyped]
 
 from daemon.drive.errors import LOGIN, login_lost
+from daemon.drive.wire import Dropped
 from daemon.errors import Refused, Scope, Transient, Trouble
 
 SCOPES = ("https://www.googleapis.com/auth/drive",)
@@ -164,7 +166,7 @@ def _refresh(credentials: Any, request: google.auth.transport.Request, remedy: s
         credentials.refresh(request)
     except google.auth.exceptions.GoogleAuthError as exc:
         raise trouble_of(exc, remedy) from exc
-    except (OSError, TypeError, ValueError, KeyError) as exc:
+    except (OSError, http.client.HTTPException, Dropped, TypeError, ValueError, KeyError) as exc:
         # The last three: a portal's page with a 200 makes google-auth stumble instead of saying so.
         what = f"The token server cannot be reached ({type(exc).__name__})"
         raise Transient("TOKEN_SERVER", what, scope=Scope.SERVICE) from exc

@@ -82,12 +82,16 @@ _DRIVE_FULL = Rule(
     Transient, "DRIVE_FULL", "Delete items for good (the trash counts) or use another drive", Scope.UPLOADS
 )
 _FOLDER_FULL = Rule(
-    Transient, "FOLDER_FULL", "Move items out of the folder; 500,000 is its limit", Scope.FOLDER
+    Transient,
+    "FOLDER_FULL",
+    "Move items out of the folder; 500,000 is its limit; the daemon goes on by itself",
+    Scope.FOLDER,
 )
 _TOO_DEEP = Rule(
     Refused, "TOO_DEEP", "Choose an output folder nearer to the root; 100 levels is the limit", Scope.FOLDER
 )
 _NO_PERMISSION = Rule(Refused, "NO_PERMISSION")
+_SCOPE_MISSING = Rule(Refused, "SCOPE_MISSING", LOGIN, Scope.SERVICE)
 _NOT_DOWNLOADABLE = Rule(
     Refused,
     "NOT_DOWNLOADABLE",
@@ -104,7 +108,7 @@ _CANNOT_MOVE = Rule(
 # The first row that fits any reason of an answer wins, so that the vague ones stand last: Google gives
 # `insufficientPermissions` for a sharing denial and for a wrong scope alike; only `details` tell them apart.
 RULES: Mapping[str, Rule] = {
-    "accesstokenscopeinsufficient": Rule(Refused, "SCOPE_MISSING", LOGIN, Scope.SERVICE),
+    "accesstokenscopeinsufficient": _SCOPE_MISSING,
     "accessnotconfigured": Rule(
         Refused, "API_DISABLED", "Enable the Google Drive API in the Cloud project", Scope.SERVICE
     ),
@@ -229,6 +233,9 @@ def _epoch_s(value: str) -> float | None:
 
 def scope_of(rule: Rule, act: Act) -> Scope:
     """Return how far a refusal reaches: a look harms one item, a refused create closes the uploads."""
+    if rule is _SCOPE_MISSING and act in (Act.CREATE, Act.UPDATE):
+        # Reading may be granted: were the service closed, the next poll would open it, and all would fail again.
+        return Scope.UPLOADS
     if rule.scope is not None:
         return rule.scope
     if rule.make is Transient:

@@ -1,9 +1,7 @@
-"""When the next request may go: pure arithmetic (`Rate`), and the gate that callers wait at (`Pacer`).
+"""When the next request may go: the gate that all callers wait at.
 
-Drive counts units since 2026-05-01 and says 403 or 429 when there were too many; what it will bear is not written
-down, so the rate is found: quick growth from a careful start until the first refusal, then half of it, then slow
-growth (as TCP does). Reading and writing have a rate each, because the cap on uploads (750 GB a day, some two
-creates a second) must not slow downloads. Source: reference/drive-api.md, section 6.
+What it costs and whose turn it is stands in `lanes.py`, how fast it may go is found in `rate.py`; here are the
+threads and the clock.
 """
 
 from __future__ import annotations
@@ -11,123 +9,55 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-PRICES: Mapping[str, int] = {
-    "get": 5,
-    "list": 100,
-    "changes": 100,
-    "download": 200,
-    "create": 50,
-    "update": 50,
-    "delete": 50,
-    "generateIds": 5,
-}
-OTHER_PRICE = 5
-WRITES = frozenset({"create", "update", "delete", "chunk"})
+from daemon.drive.lanes import FIRST_PAUSE_S, Going, Lane, Lanes, Turns, lane_of, price
 
-BURST_S = 2.0
-CUT = 0.5
-CUT_AT_MOST_EVERY_S = 1.0
-QUICK_GROWTH = 0.5
-"""Before the first refusal the rate doubles in some two seconds of full use."""
-SLOW_GROWTH = 0.01
-"""After it, one hundredth of the upper bound comes back for each second of full use."""
-LEAST_UNITS_PER_S = 50.0
-PAUSE_MOST_S = 64.0
-LEAST_WAIT_S = 1e-6
-
-
-def price(kind: str) -> int:
-    """Return Drive's price of a request, units."""
-    return PRICES.get(kind, OTHER_PRICE)
-
-
-class Rate:
-    """A bucket of units that refills with a rate of its own finding; all times are monotonic seconds.
-
-    A request may go while the bucket is not empty and may overdraw it, so that a dear request (a download) is
-    never starved by cheap ones; the next one waits until the debt is paid. After a pause the bucket is empty:
-    those who waited go one by one, never together.
-    """
-
-    def __init__(
-        self, now: float, *, most_per_s: float, start_per_s: float, first_pause_s: float = 1.0
-    ) -> None:
-        self.most_per_s = max(most_per_s, 1.0)
-        self.least_per_s = min(LEAST_UNITS_PER_S, self.most_per_s)
-        self.per_s = min(max(start_per_s, self.least_per_s), self.most_per_s)
-        self.paused_until = now
-        self._first_pause_s = first_pause_s
-        self._level = self.per_s * BURST_S
-        self._filled_at = now
-        self._refusals = 0
-        self._cut_at = float("-inf")
-        self._quick = True
-
-    def wait_s(self, now: float) -> float:
-        """Return how long the next request has to wait, seconds; 0: it may go."""
-        self._fill(now)
-        wait_s = max(self.paused_until - now, 0.0) + max(-self._level / self.per_s, 0.0)
-        # Rounding leaves debts that no clock can measure; waiting for them would never end.
-        return wait_s if wait_s > LEAST_WAIT_S else 0.0
-
-    def spend(self, now: float, units: float) -> None:
-        """A request goes."""
-        self._fill(now)
-        self._level -= units
-
-    def accepted(self, now: float, units: float) -> None:
-        """Drive took a request: a little more may be tried."""
-        if now < self.paused_until:
-            return  # An answer from before the refusal tells nothing about now.
-        self._refusals = 0
-        growth = units * QUICK_GROWTH if self._quick else self.most_per_s * SLOW_GROWTH * units / self.per_s
-        self.per_s = min(self.per_s + growth, self.most_per_s)
-
-    def refused(self, now: float, told_s: float | None, jitter: float) -> None:
-        """Drive said too many. Requests that were under way together count as one refusal.
-
-        Args:
-            told_s: `Retry-After`, already bounded; None when it said nothing.
-            jitter: 0 to 1; spreads daemons that were refused together.
-        """
-        self._fill(now)
-        self._quick = False
-        if now >= self.paused_until and now - self._cut_at >= min(CUT_AT_MOST_EVERY_S, self._first_pause_s):
-            self._cut_at = now
-            self._refusals += 1
-            self.per_s = max(self.per_s * CUT, self.least_per_s)
-            own_s = min(self._first_pause_s * 2 ** min(self._refusals - 1, 16), PAUSE_MOST_S)
-            self.paused_until = max(self.paused_until, now + own_s * (0.5 + jitter / 2))
-        if told_s is not None:
-            self.paused_until = max(self.paused_until, now + told_s)
-        self._level = min(self._level, 0.0)
-        self._filled_at = max(self._filled_at, self.paused_until)
-
-    def _fill(self, now: float) -> None:
-        if now > self._filled_at:
-            self._level = min(self._level + (now - self._filled_at) * self.per_s, self.per_s * BURST_S)
-            self._filled_at = now
+QUEUE_MOST_S = 0.25
+"""How much later at most the last in the queue looks again: the rate may have grown meanwhile."""
+YIELD_S = 0.005
+YIELDS_MOST = 4
+"""So often a request lets the other lane go first; who sleeps through his turn has lost it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PacerState:
-    """For `status`: what the pacer allows just now, and what was spent since the start."""
+    """For `status`: what the pacer allows just now, and what was spent since the start.
 
-    read_units_per_minute: float
-    write_units_per_minute: float
+    Args:
+        units_per_minute: the rate that is allowed.
+        limit_units_per_minute: the quota as it was counted at the last refusal; None: never refused.
+        paused_s: for how long nothing goes.
+        writes_paused_s: for how long no write goes.
+        refused: answers that said "too many", of `sent` requests.
+        units_by_kind: what was spent on each kind of request.
+    """
+
+    units_per_minute: float
+    limit_units_per_minute: float | None
+    writes_per_second: float
     paused_s: float
-    units_spent: int
+    writes_paused_s: float
+    sent: int
+    refused: int
+    units_by_kind: Mapping[str, int]
+
+    @property
+    def units_spent(self) -> int:
+        """Units since the start."""
+        return sum(self.units_by_kind.values())
 
 
 class Pacer:
     """The gate. Thread-safe; waits run on the monotonic clock and end at once when `stop` is set.
 
+    `accepted` and `refused` speak of the last request that the same thread was let through with.
+
     Args:
-        units_per_minute: an upper bound for all requests together. The rate starts at a quarter of it for reading
-            and a sixteenth for writing; a server of our own may be given a billion.
+        units_per_minute: an upper bound for all requests together; a server of our own may be given a billion.
+        first_pause_s: about the pause after a first refusal.
         clock, sleep, jitter: for tests; `sleep(seconds, stop)` may return early.
     """
 
@@ -135,58 +65,105 @@ class Pacer:
         self,
         units_per_minute: float = 325_000,
         *,
-        first_pause_s: float = 1.0,
+        first_pause_s: float = FIRST_PAUSE_S,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float, threading.Event], object] = lambda seconds, stop: stop.wait(seconds),
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        now, most = clock(), units_per_minute / 60
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
         self._lock = threading.Lock()
-        self._spent = 0
-        self._total = Rate(now, most_per_s=most, start_per_s=most)
-        self._reads = Rate(now, most_per_s=most, start_per_s=most / 4, first_pause_s=first_pause_s)
-        self._writes = Rate(now, most_per_s=most, start_per_s=most / 16, first_pause_s=first_pause_s)
+        self._thread = threading.local()
+        self._lanes = Lanes(clock(), units_per_minute, first_pause_s)
+        self._turns = Turns()
+        self._queues: dict[Lane, list[object]] = {lane: [] for lane in Lane}
+        self._sent: Counter[str] = Counter()
+        self._refused = 0
 
     def wait(self, kind: str, stop: threading.Event) -> bool:
         """Wait until a request of this kind may go, and take its price. False: stopped instead."""
-        lane, units = self._lane(kind), price(kind)
-        while not stop.is_set():
-            with self._lock:
-                now = self._clock()
-                wait_s = max(lane.wait_s(now), self._total.wait_s(now))
-                if wait_s <= 0:
-                    lane.spend(now, units)
-                    self._total.spend(now, units)
-                    self._spent += units
-                    return True
-            self._sleep(wait_s, stop)
-        return False
+        lane, ticket, yields = lane_of(kind), object(), 0
+        try:
+            while not stop.is_set():
+                with self._lock:
+                    now = self._clock()
+                    wait_s = self._lanes.wait_s(kind, now)
+                    if wait_s <= 0:
+                        if yields == YIELDS_MOST or not self._must_yield(lane, now):
+                            self._let_go(kind, now)
+                            return True
+                        yields += 1
+                        wait_s = YIELD_S
+                    else:
+                        wait_s += self._queued_s(lane, ticket)
+                self._sleep(wait_s, stop)
+            return False
+        finally:
+            self._leave(lane, ticket)
 
     def accepted(self, kind: str) -> None:
-        """Drive took a request of this kind."""
+        """Drive took this thread's request, whatever it answered."""
         with self._lock:
-            self._lane(kind).accepted(self._clock(), price(kind))
+            now = self._clock()
+            self._lanes.accepted(self._last(kind, now), now)
 
     def refused(self, kind: str, told_s: float | None = None) -> None:
-        """Drive refused a request of this kind for its rate; `told_s` is its bounded `Retry-After`."""
+        """Drive refused this thread's request for its rate; `told_s` is its bounded `Retry-After`."""
         with self._lock:
-            self._lane(kind).refused(self._clock(), told_s, self._jitter())
+            now = self._clock()
+            self._refused += 1
+            self._lanes.refused(self._last(kind, now), now, told_s, self._jitter())
 
     def state(self) -> PacerState:
         """Return what is allowed now."""
         with self._lock:
-            now = self._clock()
-            paused_s = max(self._reads.paused_until, self._writes.paused_until) - now
+            now, units, writes = self._clock(), self._lanes.units, self._lanes.writes
             return PacerState(
-                self._reads.per_s * 60, self._writes.per_s * 60, max(paused_s, 0.0), self._spent
+                units_per_minute=units.per_s * 60,
+                limit_units_per_minute=None if units.limit_per_s is None else units.limit_per_s * 60,
+                writes_per_second=writes.per_s,
+                paused_s=max(units.paused_until - now, 0.0),
+                writes_paused_s=max(units.paused_until - now, writes.paused_until - now, 0.0),
+                sent=self._sent.total(),
+                refused=self._refused,
+                units_by_kind={kind: count * price(kind) for kind, count in self._sent.items()},
             )
 
     @property
     def units_spent(self) -> int:
         """Units since the start."""
         with self._lock:
-            return self._spent
+            return sum(count * price(kind) for kind, count in self._sent.items())
 
-    def _lane(self, kind: str) -> Rate:
-        return self._writes if kind in WRITES else self._reads
+    # ── inside, under the lock ───────────────────────────────────────────────────────────────────────────────
+
+    def _must_yield(self, lane: Lane, now: float) -> bool:
+        """Whether the other lane waits, could go, and has had less than its share."""
+        other = Lane.READS if lane is Lane.WRITES else Lane.WRITES
+        if not self._queues[other] or self._turns.first() is lane:
+            return False
+        return other is Lane.READS or self._lanes.writes.wait_s(now, 1.0) <= 0
+
+    def _queued_s(self, lane: Lane, ticket: object) -> float:
+        """Return how much later the turn comes for those ahead in the queue; else all awake at once, and one goes."""
+        queue = self._queues[lane]
+        if ticket not in queue:
+            if not queue:
+                self._turns.arrives(lane)
+            queue.append(ticket)
+        return min(queue.index(ticket) * self._lanes.spacing_s(), QUEUE_MOST_S)
+
+    def _let_go(self, kind: str, now: float) -> None:
+        self._turns.goes(lane_of(kind), price(kind))
+        self._sent[kind] += 1
+        self._thread.last = self._lanes.go(kind, now)
+
+    def _last(self, kind: str, now: float) -> Going:
+        last: Going | None = getattr(self._thread, "last", None)
+        return self._lanes.gone(kind, now) if last is None or last.kind != kind else last
+
+    # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _leave(self, lane: Lane, ticket: object) -> None:
+        with self._lock:
+            if ticket in self._queues[lane]:
+                self._queues[lane].remove(ticket)

@@ -21,8 +21,10 @@ import google_auth_httplib2
 import httplib2
 
 from daemon.drive.auth import Authorizer, trouble_of
+from daemon.drive.budget import Budget
 from daemon.drive.errors import Finding, bad_answer, finding_of_answer, login_lost
-from daemon.drive.pacer import Pacer
+from daemon.drive.lanes import price
+from daemon.drive.pacer import Pacer, PacerState
 from daemon.drive.retry import Patience
 from daemon.drive.wire import (
     BLOCK_BYTES,
@@ -44,6 +46,8 @@ _UNREACHABLE = {
     errno.EADDRNOTAVAIL,
     errno.ECONNREFUSED,
 }
+_ADMITTED = frozenset({404, 410, 416})
+"""Not what was wished for, but the quota took it: those who wait for a sign after a refusal may go on."""
 
 
 class _Plain(BoundedConnection, httplib2.HTTPConnectionWithTimeout):  # type: ignore[misc]
@@ -62,6 +66,7 @@ class Passage:
         authorize: Authorizer,
         *,
         pacer: Pacer,
+        budget: Budget,
         stop: threading.Event,
         timeout_s: float,
         tries: int,
@@ -71,6 +76,7 @@ class Passage:
     ) -> None:
         self._authorize = authorize
         self._pacer = pacer
+        self.budget = budget
         self._stop = stop
         self._timeout_s = timeout_s
         self._tries = tries
@@ -91,6 +97,11 @@ class Passage:
     def units_spent(self) -> int:
         """Their price in units."""
         return self._pacer.units_spent
+
+    @property
+    def pace(self) -> PacerState:
+        """What the pacer allows just now."""
+        return self._pacer.state()
 
     def patience(self) -> Patience:
         """Return the tries of something new."""
@@ -126,8 +137,11 @@ class Passage:
         """The one passage: pace, send once, classify. Every request of the program goes through here.
 
         Raises:
-            Transient: ``STOPPING``.
+            Transient: ``STOPPING``; ``BUDGET_SPENT``: no more downloads today.
         """
+        is_download = exchange.kind == "download"
+        if is_download:
+            self.budget.check_download(exchange.most_bytes)
         since = time.monotonic()
         if not self._pacer.wait(exchange.kind, self._stop):
             raise Transient("STOPPING", f"{exchange.kind} of {exchange.item}: the service stops")
@@ -135,6 +149,7 @@ class Passage:
             exchange.whole.pause(time.monotonic() - since)
         with self._lock:
             self._requests[exchange.kind] += 1
+        self.budget.spend(price(exchange.kind))
         if self._on_request is not None:
             self._on_request(exchange.kind)
         try:
@@ -154,6 +169,8 @@ class Passage:
             return Finding(trouble, isinstance(trouble, Transient))
         except (httplib2.HttpLib2Error, http.client.HTTPException, OSError) as exc:
             return _finding_of_exception(exchange, exc)
+        if is_download:
+            self.budget.spend(0, len(answer.body))
         if answer.status == 401:
             return self._renewed(exchange)
         if answer.status in exchange.expected:
@@ -169,6 +186,8 @@ class Passage:
         )
         if finding.slow:
             self._pacer.refused(exchange.kind, finding.trouble.retry_after_s)
+        elif answer.status in _ADMITTED:
+            self._pacer.accepted(exchange.kind)
         return finding
 
     def _transmit(self, exchange: Exchange) -> Answer:
@@ -226,7 +245,8 @@ class Passage:
         try:
             self._authorize.renew(google_auth_httplib2.Request(self._transport()), self._thread.token)
         except Trouble as exc:
-            return Finding(exc, isinstance(exc, Transient), status=401)
+            # Not a 401: a token that was never had has not been refused.
+            return Finding(exc, isinstance(exc, Transient))
         except (httplib2.HttpLib2Error, http.client.HTTPException, OSError) as exc:
             return _finding_of_exception(exchange, exc)
         lost = login_lost(f"Drive refuses fresh tokens for {exchange.act} of {exchange.item}")

@@ -18,6 +18,7 @@ from googleapiclient.http import MediaIoBaseUpload, build_http
 
 from daemon.drive.answers import FILE_FIELDS, file_of, json_of
 from daemon.drive.auth import Authorizer
+from daemon.drive.budget import Budget
 from daemon.drive.errors import Act, Finding
 from daemon.drive.pacer import Pacer
 from daemon.drive.passage import Passage
@@ -41,6 +42,7 @@ class Requests(Passage):
     Args:
         api_endpoint: replaces the root of all addresses, uploads included; empty: Google's.
         drive_id: the shared drive to live in; empty: the user's own log and everything shared with him.
+        budget: of a day; None: counted, and without limits.
         timeout_s: of one wait at the socket; an exchange as a whole has a deadline by its size.
         tries: of one request, or of one stretch of an upload without progress.
         on_request: told the kind of each request that goes out.
@@ -54,6 +56,7 @@ class Requests(Passage):
         api_endpoint: str = "",
         drive_id: str = "",
         pacer: Pacer,
+        budget: Budget | None = None,
         stop: threading.Event | None = None,
         timeout_s: float = 60.0,
         tries: int = 6,
@@ -63,6 +66,7 @@ class Requests(Passage):
         super().__init__(
             authorize,
             pacer=pacer,
+            budget=budget or Budget(),
             stop=stop or threading.Event(),
             timeout_s=timeout_s,
             tries=tries,

@@ -48,9 +48,11 @@ def back_up(database: Database, directory: Path, now: float, *, disk_reserve_byt
             _sync(part)
             part.replace(directory / name)
             _sync(directory)
+            _sync(directory.parent)
         finally:
             _sweep(directory)
-        for old in sorted(directory.glob(_PATTERN))[:-KEPT]:
+        # One that bears a date to come was written under a wrong clock: it is older than today's.
+        for old in sorted(directory.glob(_PATTERN), key=lambda path: (path.name <= name, path.name))[:-KEPT]:
             old.unlink(missing_ok=True)
     except (OSError, sqlite3.Error) as exc:
         raise _failed(str(exc)) from exc

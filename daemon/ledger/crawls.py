@@ -30,6 +30,8 @@ class Crawls:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._asked_again: set[str] = set()
+        """Questions raised once more while they stand. Another process has no answer under way: memory is enough."""
 
     # ── the feed ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -112,7 +114,8 @@ class Crawls:
     def ask(self, file_ids: Iterable[str]) -> None:
         with self._db.write():
             for file_id in file_ids:
-                self._db.execute("INSERT OR IGNORE INTO question VALUES (?)", (file_id,))
+                if not self._db.execute("INSERT OR IGNORE INTO question VALUES (?)", (file_id,)):
+                    self._asked_again.add(file_id)
 
     def questions(self, aside: Collection[str] = (), limit: int = 100) -> list[str]:
         """Return ids to ask for, those in `aside` left out."""
@@ -124,9 +127,18 @@ class Crawls:
             )
         ]
 
-    def answered(self, file_id: str) -> None:
+    def answering(self, file_id: str) -> None:
+        """The question goes to Drive now: asked again from here on, it stands for another answer."""
         with self._db.write():
-            self._db.execute("DELETE FROM question WHERE file_id = ?", (file_id,))
+            self._asked_again.discard(file_id)
+
+    def answered(self, file_id: str) -> None:
+        """Forget a question, unless a step raised it anew while its answer, which may be older, was on its way."""
+        with self._db.write():
+            if file_id in self._asked_again:
+                self._asked_again.discard(file_id)
+            else:
+                self._db.execute("DELETE FROM question WHERE file_id = ?", (file_id,))
 
     def owe_recheck(self, folder_id: str) -> None:
         """Owe a look at what lies under a folder that moved, went or came back; it counts as not listed until then."""

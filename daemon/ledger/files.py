@@ -16,6 +16,8 @@ from daemon.outcomes import Filed, FileOutcome, Ignored
 _DUE = "current = 1 AND state IN ('SEEN', 'FETCHED') AND whereabouts = 'PRESENT' AND held_code = ''"  # as in the index
 
 MASS_VANISHED = "MASS_VANISHED"
+AT_ONCE_S = 600.0
+"""Files that leave within this time leave together: over pages of the feed, folders of a crawl, polls and restarts."""
 
 
 def _record(row: Row) -> FileRow:
@@ -101,6 +103,7 @@ class Files:
                 "UPDATE file SET held_code = '', held_remedy = '' WHERE rank = ?", (known["rank"],)
             )
         if back:
+            self._db.execute("DELETE FROM departure WHERE file_id = ?", (file.file_id,))
             self.mark_series_dirty(file.file_id)
             self._db.execute(
                 "UPDATE revision SET held_code = '', held_remedy = '', tries = 0, not_before_epoch_s = 0"
@@ -114,6 +117,7 @@ class Files:
     ) -> None:
         if known is not None:
             self._db.execute("UPDATE file SET current = 0 WHERE file_id = ?", (file.file_id,))
+            self._db.execute("DELETE FROM departure WHERE file_id = ?", (file.file_id,))
             self.mark_series_dirty(file.file_id)
         exam_rank, folder_rank = self._ranks(place)
         state = after(FileState.SEEN, Event.IGNORED) if ignored else FileState.SEEN
@@ -157,13 +161,18 @@ class Files:
         """Write down that files left the source: (file_id, where they are now, Drive's version or 0).
 
         More than 1,000 files at once, or a fifth of all when that is more than twenty, are held for a person
-        instead: until then they go on counting as inputs.
+        instead: until then they go on counting as inputs. At once means within `AT_ONCE_S`: a page shows a part of
+        what happened, and those that came before it are held with the rest.
 
         Returns:
             How many known files it concerned.
         """
         with self._db.write():
-            known = []
+            # A time in the future comes from another clock.
+            self._db.execute(
+                "DELETE FROM departure WHERE at_epoch_s NOT BETWEEN ? AND ?", (now - AT_ONCE_S, now)
+            )
+            known = 0
             for file_id, whereabouts, version in gone:
                 row = self._db.row(
                     "SELECT rank, version, whereabouts FROM file WHERE file_id = ? AND current = 1",
@@ -171,26 +180,35 @@ class Files:
                 )
                 if row is None or row["whereabouts"] == whereabouts or (version and version < row["version"]):
                     continue
-                known.append((file_id, whereabouts, version, row))
-            total = self._db.value("SELECT count(*) FROM file WHERE current = 1 AND whereabouts = 'PRESENT'")
-            leaving = sum(1 for entry in known if entry[3]["whereabouts"] == Whereabouts.PRESENT)
-            mass = leaving > 1000 or leaving > max(20, total / 5)
-            for file_id, whereabouts, version, row in known:
+                known += 1
                 self._db.execute(
                     "UPDATE file SET whereabouts = ?, version = max(version, ?) WHERE rank = ?",
                     (whereabouts, version, row["rank"]),
                 )
-                if mass and row["whereabouts"] == Whereabouts.PRESENT:
-                    self._hold(
-                        row["rank"],
-                        MASS_VANISHED,
-                        f"{leaving} files left the source at once: put them back, or accept it with"
-                        f" `sdd-dicom retry --reason {MASS_VANISHED}`",
-                        now,
-                    )
+                if row["whereabouts"] == Whereabouts.PRESENT:
+                    self._db.execute("INSERT OR REPLACE INTO departure VALUES (?, ?)", (file_id, now))
                 self._db.live(now, file_id, "Vanished", whereabouts)
                 self.mark_series_dirty(file_id)
-            return len(known)
+            if known:
+                self._hold_a_mass(now)
+            return known
+
+    def _hold_a_mass(self, now: float) -> None:
+        """Hold all that left together, if it is too much to be a wish; a person who was asked once is not asked again."""
+        leaving = self._db.value("SELECT count(*) FROM departure")
+        left = self._db.value("SELECT count(*) FROM file WHERE current = 1 AND whereabouts = 'PRESENT'")
+        if not (leaving > 1000 or leaving > max(20, (left + leaving) / 5)):
+            return
+        remedy = (
+            f"{leaving} files left the source at once: put them back, or accept it with"
+            f" `sdd-dicom retry --reason {MASS_VANISHED}`"
+        )
+        for row in self._db.rows(
+            "SELECT rank, file_id FROM departure JOIN file USING (file_id) WHERE current = 1 AND held_code != ?",
+            (MASS_VANISHED,),
+        ):
+            self._hold(row["rank"], MASS_VANISHED, remedy, now)
+            self.mark_series_dirty(row["file_id"])
 
     def not_listed(self, parent_id: str, listing_id: int) -> list[str]:
         """Return the present files under `parent_id` that the listing did not show: each is a question."""
@@ -374,6 +392,7 @@ class Files:
                     "UPDATE file SET held_code = '', held_remedy = '', tries = 0, not_before_epoch_s = 0 WHERE rank = ?",
                     (row["rank"],),
                 )
+                self._db.execute("DELETE FROM departure WHERE file_id = ?", (row["file_id"],))
                 self._db.live(now, row["file_id"], "Retried")
                 self.mark_series_dirty(row["file_id"])
             return len(chosen)

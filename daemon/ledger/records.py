@@ -122,7 +122,7 @@ class MemberRow:
     current: bool
     present: bool
     replaced: bool
-    """Whether a newer content of its file was read and is an instance too, of whatever series."""
+    """Whether a newer content of its file lies in the source, was read and is an instance too, of whatever series."""
 
     @property
     def key(self) -> tuple[str, str, str]:

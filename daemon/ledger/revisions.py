@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from daemon.ledger.database import Database, Row
 from daemon.ledger.records import InputRow, MemberRow, RevisionRow
@@ -79,15 +79,22 @@ class Revisions:
             )
         ]
 
-    def due(self, now: float, states: Iterable[SeriesState], limit: int) -> list[RevisionRow]:
-        """Return revisions in one of `states` with a step to take, oldest series first."""
-        wanted = tuple(states)
+    def due(
+        self, now: float, states: Iterable[SeriesState], limit: int, *, but_homes: Collection[str] = ()
+    ) -> list[RevisionRow]:
+        """Return revisions in one of `states` with a step to take, oldest series first.
+
+        Args:
+            but_homes: source folders whose series are left out.
+        """
+        wanted, homes = tuple(states), tuple(but_homes)
         return [
             _revision(row)
             for row in self._db.rows(
                 f"SELECT * FROM revision WHERE state IN ({', '.join('?' * len(wanted))}) AND held_code = ''"
-                " AND not_before_epoch_s <= ? ORDER BY series_id, n LIMIT ?",
-                (*wanted, now, limit),
+                " AND not_before_epoch_s <= ? AND series_id NOT IN (SELECT series_id FROM series"
+                f" WHERE home_folder_id IN ({', '.join('?' * len(homes))})) ORDER BY series_id, n LIMIT ?",
+                (*wanted, now, *homes, limit),
             )
         ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 RULES_VERSION = 1
 """Grows when rules change what is an input; older IGNORED rows are then looked at again."""
@@ -55,6 +55,11 @@ CREATE INDEX file_unread ON file (exam_folder_id, first_seen_epoch_s)
     WHERE current = 1 AND state IN ('SEEN', 'FETCHED') AND whereabouts = 'PRESENT' AND held_code = '';
 CREATE INDEX file_parent ON file (parent_id) WHERE current = 1;
 CREATE INDEX file_held ON file (held_code) WHERE held_code != '';
+
+CREATE TABLE departure (                  -- files that left the source within the last minutes: so many are held
+    file_id    TEXT PRIMARY KEY,
+    at_epoch_s REAL NOT NULL
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE shortcut (
     shortcut_id TEXT PRIMARY KEY,
@@ -218,6 +223,12 @@ CREATE TABLE upload_session (
     size_bytes      INTEGER NOT NULL,
     md5_checksum    TEXT NOT NULL,
     started_epoch_s REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+""",
+    2: """
+CREATE TABLE IF NOT EXISTS departure (
+    file_id    TEXT PRIMARY KEY,
+    at_epoch_s REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 """,
 }

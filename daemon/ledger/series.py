@@ -72,10 +72,11 @@ class SeriesTable:
             for row in self._db.rows(
                 "SELECT i.*, f.modified_time, f.size_bytes, f.parent_id, f.exam_folder_id, f.first_seen_epoch_s,"
                 " f.current, f.whereabouts, f.held_code, f.current = 0 AND EXISTS (SELECT 1 FROM file c"
-                " WHERE c.file_id = i.file_id AND c.current = 1 AND c.state = 'FILED') AS replaced"
+                " WHERE c.file_id = i.file_id AND c.current = 1 AND c.state = 'FILED'"
+                " AND (c.whereabouts = 'PRESENT' OR c.held_code = ?)) AS replaced"
                 " FROM instance i JOIN file f USING (file_id, head_revision_id)"
                 " WHERE i.series_id = ? ORDER BY f.rank, i.member",
-                (series_id,),
+                (MASS_VANISHED, series_id),
             )
         ]
 
@@ -160,10 +161,21 @@ class SeriesTable:
         return [
             (row[0], row[1])
             for row in self._db.rows(
-                "SELECT file_id, head_revision_id FROM file WHERE current = 1 AND state = 'FETCHED' AND held_code = ''"
+                "SELECT file_id, head_revision_id FROM file WHERE current = 1 AND state = 'FETCHED'"
+                " AND whereabouts = 'PRESENT' AND held_code = ''"
                 " UNION SELECT i.file_id, i.head_revision_id FROM instance i WHERE i.series_id IN"
                 " (SELECT series_id FROM revision WHERE state IN ('GATHERING', 'SETTLED', 'CONVERTED', 'RESERVED')"
                 "  AND held_code = '')"
+            )
+        ]
+
+    def vain_keys(self) -> list[tuple[str, str]]:
+        """Return the (file_id, head_revision_id) of files that were fetched, and went or were replaced before they were read."""
+        return [
+            (row[0], row[1])
+            for row in self._db.rows(
+                "SELECT file_id, head_revision_id FROM file WHERE state = 'FETCHED'"
+                " AND (current = 0 OR whereabouts != 'PRESENT')"
             )
         ]
 

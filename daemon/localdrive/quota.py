@@ -50,7 +50,7 @@ def price(method: str, path_and_query: str) -> tuple[str, int]:
 
 
 class Bucket:
-    """Fills at `rate` a second and holds five seconds of it.
+    """Fills at `rate` a second and holds five seconds of it; a new rate does not fill it.
 
     A refused request costs too: a client that hammers finds the bucket in debt, down to the bucket's own size.
     """
@@ -62,10 +62,10 @@ class Bucket:
 
     def take(self, amount: float, rate: float, now: float) -> bool:
         holds = max(rate * BUCKET_HOLDS_S, 1.0)
-        if self._at is None or rate != self._rate:
+        if self._at is None:
             self._level = holds
         else:
-            self._level = min(holds, self._level + (now - self._at) * rate)
+            self._level = min(holds, self._level + (now - self._at) * min(rate, self._rate))
         self._at, self._rate = now, rate
         # What costs more than the bucket holds passes when it is full; else it never would.
         enough = self._level >= min(amount, holds)

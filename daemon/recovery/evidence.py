@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -143,8 +142,8 @@ def _sha256(context: Context, file: File) -> str:
 @contextmanager
 def _downloaded(context: Context, file: File) -> Iterator[Path | None]:
     """Bring the file's bytes, equal to Drive's md5, into a private place; None where Drive does not give them out."""
-    with tempfile.TemporaryDirectory(prefix="recovery-", dir=context.settings.state_dir) as folder:
-        path = Path(folder) / "content"
+    with context.spool.scratch("recovery") as folder:
+        path = folder / "content"
         try:
             context.drive.download(file, path)
         except Refused as exc:

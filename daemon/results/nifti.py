@@ -16,7 +16,7 @@ from pathlib import Path
 
 import dcm2niix
 
-from daemon.errors import Refused, Transient
+from daemon.errors import Refused, disk_full
 from daemon.geometry import is_mosaic
 from daemon.model import Instance, Volume
 from daemon.results import volumes as sorting
@@ -29,6 +29,11 @@ __all__ = ["Conversion", "Limits", "assign_roles", "convert", "version"]
 
 ARGUMENTS = ("-g", "i", "-b", "y", "-ba", "y", "-3", "-z", "i", "-w", "2")
 """Source: reference/dicom.md, "Conversion with dcm2niix": each of them is there for a reason."""
+
+OF_THE_MACHINE = frozenset(
+    {"CONVERTER_FAILED", "CONVERTER_CRASHED", "CONVERTER_OUTPUT_TOO_LARGE", "NO_VOLUME"}
+)
+"""Refusals that a disk without room, or one that fails, looks like, too."""
 
 LOG_NAME = "converter.log"
 _OWN_NAME = "volume"
@@ -127,7 +132,7 @@ def convert(
     _raise_for(ended, limits, ran_out=_MEMORY_PHRASE in summary.phrases, tight=tight)
     if _DISK_PHRASE in summary.phrases:
         # Not left to the check of the volumes: a sidecar that could not be written leaves no trace.
-        raise Transient("DISK_FULL", "The converter could not write all of its output")
+        raise disk_full("The converter could not write all of its output")
     if ended.returncode not in (0, 2, 8, 10):
         raise _failed(ended.returncode)
     _rename(out_dir, prefix)

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from daemon.drive.passage import Passage
@@ -26,10 +26,17 @@ class Points:
 
     Args:
         kill_at: name of a point, or ``#N`` for the N-th of all; empty: none.
+        pauses: points at which `pause` is called, with the name; the thread waits for its end.
     """
 
-    def __init__(self, kill_at: str = "") -> None:
+    def __init__(
+        self,
+        kill_at: str = "",
+        pauses: Collection[str] = (),
+        pause: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._kill_at = kill_at
+        self._pauses, self._pause = frozenset(pauses), pause
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self.passed: list[str] = []
@@ -40,9 +47,12 @@ class Points:
             self._counts[f"{kind}:{side}"] += 1
             name = f"{kind}:{side}#{self._counts[f'{kind}:{side}']}"
             self.passed.append(name)
-            if self._kill_at in (name, f"#{len(self.passed)}"):
+            names = {name, f"#{len(self.passed)}"}
+            if self._kill_at in names:
                 # No handler, no atexit, no flush: as if the power had gone, as far as a process can tell.
                 os.kill(os.getpid(), signal.SIGKILL)
+        for paused in names & self._pauses:
+            self._pause(paused)
 
     def around(self, kind: str | Callable[..., str], function: Callable[..., Any]) -> Callable[..., Any]:
         """Return `function` with a point before and one after it. `kind` may depend on the arguments."""

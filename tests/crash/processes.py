@@ -26,7 +26,7 @@ from tests.support.drive import NO_LAGS, DriveServer
 from tests.support.world import write_token
 
 RUN_AT_MOST_S = 60
-DRIVE_AT_MOST_S = 300
+DRIVE_AT_MOST_S = 1800
 FAILED = 99
 """Exit code of a child that met an exception."""
 _PR_SET_PDEATHSIG = 1
@@ -63,11 +63,21 @@ def fork(work: Callable[[], int], log: Path, at_most_s: int) -> int:
 
 
 class ForkedDrive(DriveServer):
-    """The embedded Drive in a process of its own, started in some milliseconds."""
+    """The embedded Drive in a process of its own, started in some milliseconds.
 
-    def __init__(self, root: Path, log: Path, **settings: Any) -> None:
+    Args:
+        log: what it prints.
+        first: called in the child before it serves.
+    """
+
+    def __init__(
+        self, root: Path, log: Path, *, first: Callable[[], None] | None = None, **settings: Any
+    ) -> None:
         super().__init__(root)
         self._log = log
+        self._first = first
+        self.port = 0
+        """Where it serves, from the first start on."""
         # Every listing of what the daemon wrote is a minute late: no decision may depend on one.
         self._settings = {**NO_LAGS, "listing_lag_s": 60.0, "auth": "token", **settings}
         self._pid = 0
@@ -76,10 +86,17 @@ class ForkedDrive(DriveServer):
         reader, writer = os.pipe()
 
         def work() -> int:
+            if self._first is not None:
+                self._first()
             settings = DriveSettings()
             settings.change(self._settings)
             options = Options(
-                directory=self.root, token=self.token, admin=True, durable=False, settings=settings
+                directory=self.root,
+                port=self.port,
+                token=self.token,
+                admin=True,
+                durable=False,
+                settings=settings,
             )
             serve(options, lambda endpoint: os.close(writer) if os.write(writer, endpoint.encode()) else None)
             return 0
@@ -91,7 +108,13 @@ class ForkedDrive(DriveServer):
         if not self.process.endpoint:
             self.kill()
             raise ChildFailed(f"the embedded Drive did not start:\n{self._log.read_text()}")
+        self.port = int(self.endpoint.rpartition(":")[2])
         return self
+
+    def restart(self) -> None:
+        """End it in order and start it again: the same index, port and token."""
+        self.stop()
+        self.start()
 
     def stop(self) -> None:
         """End it in order, so that its directory can be copied."""

@@ -158,6 +158,32 @@ def test_a_token_server_with_a_bad_day_is_no_lost_login(server, make_drive, tmp_
     assert raised.value.scope is Scope.SERVICE
 
 
+def test_a_token_server_that_hangs_up_after_a_401_is_no_lost_login(server, make_drive, tmp_path):
+    """Here it shares its address, and the kept connection, with Drive."""
+    google(server, token=Reply(drop=True))
+    drive = make_drive(server.url, OAuthUser(None, token_file(tmp_path / "t", server)), tries=2)
+
+    with pytest.raises(Transient, match="TOKEN_SERVER") as raised:
+        drive.get("f1")
+    assert raised.value.scope is Scope.SERVICE
+
+
+def test_a_token_server_that_comes_back_is_no_lost_login(server, make_drive, tmp_path):
+    """Tries in vain to get a token are no fresh tokens that were refused."""
+    tokens = [js({"error": "something_new"}, 400)] * 3 + [js({"access_token": "new", "expires_in": 3600})]
+
+    def answer(request):
+        if request.path == "/token":
+            return tokens.pop(0)
+        return js(FILE) if request.headers["authorization"] == "Bearer new" else refusal(401, "authError")
+
+    server.answers(answer)
+    drive = make_drive(server.url, OAuthUser(None, token_file(tmp_path / "t", server)), tries=5)
+
+    assert drive.get("f1").file_id == "f1"
+    assert tokens == []
+
+
 def test_fresh_tokens_that_are_refused_end_as_a_lost_login(server, make_drive, tmp_path):
     google(server, good="nobody has it", token=js({"access_token": "bad", "expires_in": 3600}))
     drive = make_drive(server.url, OAuthUser(None, token_file(tmp_path / "t", server)))

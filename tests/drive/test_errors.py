@@ -68,6 +68,8 @@ ROWS = [
     (403, "teamDriveMembershipRequired", READ, R, "NOT_A_MEMBER", ITEM, False, False),
     (403, "teamDriveMembershipRequired", CREATE, R, "NOT_A_MEMBER", UPLOADS, False, False),
     (403, "ACCESS_TOKEN_SCOPE_INSUFFICIENT", READ, R, "SCOPE_MISSING", SERVICE, False, False),
+    (403, "ACCESS_TOKEN_SCOPE_INSUFFICIENT", CREATE, R, "SCOPE_MISSING", UPLOADS, False, False),
+    (403, "ACCESS_TOKEN_SCOPE_INSUFFICIENT", UPDATE, R, "SCOPE_MISSING", UPLOADS, False, False),
     (403, "fileNotDownloadable", DOWNLOAD, R, "NOT_DOWNLOADABLE", ITEM, False, False),
     (403, "fileNotExportable", DOWNLOAD, R, "NOT_DOWNLOADABLE", ITEM, False, False),
     (403, "cannotDownloadFile", DOWNLOAD, R, "NOT_DOWNLOADABLE", ITEM, False, False),

@@ -297,6 +297,19 @@ def test_every_request_is_counted_and_told(server, make_drive):
     assert drive.units_spent == 5 + 5 + 100
 
 
+def test_an_answer_that_something_is_not_there_has_passed_the_quota(server, drive, monkeypatch):
+    """After a refusal the others wait for the first answer that was let in: a 404 is one."""
+    told: list[str] = []
+    monkeypatch.setattr(drive._pacer, "accepted", told.append)
+    server.answers(refusal(404, "notFound"), refusal(403, "storageQuotaExceeded"))
+    with pytest.raises(NotThere):
+        drive.get("f1")
+    with pytest.raises(Transient):
+        drive.get("f1")
+
+    assert told == ["get"]
+
+
 def test_threads_do_not_share_connections(server, drive):
     server.answers(lambda request: js({"id": request.path.split("/files/")[1].split("?")[0]}))
     wrong: list[str] = []

@@ -78,6 +78,71 @@ def test_a_failed_poll_keeps_the_old_page_token(world: World, still: RunningDaem
     assert present(still) == 5
 
 
+def test_a_mass_deletion_is_held_over_how_many_pages_it_is_spread(world: World, still: RunningDaemon) -> None:
+    paths = [drop(world, f"f{number}") for number in range(30)]
+    intake_round(still)
+    world.drive.set(feed_page_max=5)
+    for path in paths[:24]:
+        path.unlink()
+    world.drive.scan()
+
+    intake_round(still)
+
+    assert len(still.daemon.context.ledger.files.held()) == 24
+
+
+def test_a_crawl_holds_a_mass_that_the_feed_did_not_tell_of(world: World, still: RunningDaemon) -> None:
+    """Absence is asked about file by file; the answers belong together all the same."""
+    paths = [drop(world, f"{number % 3}/f{number}") for number in range(30)]
+    intake_round(still)
+    world.drive.fault(action="swallow", kind="changes", times=-1)
+    for path in paths[:24]:
+        path.unlink()
+    world.drive.scan()
+
+    intake_round(still)
+    assert present(still) == 30
+    still.daemon.intake.crawl()
+    intake_round(still)
+
+    assert len(still.daemon.context.ledger.files.held()) == 24
+
+
+def test_a_folder_whose_trashing_nobody_told_of_is_found_by_a_file_in_it(
+    world: World, still: RunningDaemon
+) -> None:
+    path = drop(world, "exam/ct/f1")
+    intake_round(still)
+    service = world.drive.service()
+    ids = {effect["name"]: effect["file_id"] for effect in world.drive.history()}
+    world.drive.fault(action="swallow", kind="changes")
+    service.files().update(fileId=ids["exam"], body={"trashed": True}).execute()
+    intake_round(still)
+    assert present(still) == 1
+
+    world.drive.view(ids[path.name])
+    intake_round(still)
+
+    assert present(still) == 0
+
+
+def test_while_pages_are_missing_the_feed_does_not_count_as_read(world: World, still: RunningDaemon) -> None:
+    """A series must not settle on half of what happened to it."""
+    intake_round(still)
+    assert still.daemon.intake.feed_read_epoch_s > 0
+    for number in range(5):
+        drop(world, f"f{number}")
+    world.drive.set(feed_page_max=2)
+    world.drive.fault(r"/changes\?", status=403, reason="insufficientFilePermissions", after=1)
+
+    with pytest.raises(Trouble):
+        still.daemon.intake.poll()
+
+    assert still.daemon.intake.feed_read_epoch_s == 0
+    intake_round(still)
+    assert still.daemon.intake.feed_read_epoch_s > 0
+
+
 def test_a_crash_between_rows_and_token_repeats_the_page(world: World, still: RunningDaemon) -> None:
     intake_round(still)
     before = token(still)
@@ -293,3 +358,93 @@ def test_a_folder_that_is_moved_in_is_listed_although_its_page_failed_at_first(
     intake_round(still)
 
     assert present(still) == 1
+
+
+# ── questions ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_question_raised_while_it_is_answered_is_asked_again(
+    world: World, still: RunningDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A download meets a 404 while Drive's answer, from before the deletion, is on its way: that answer is too old."""
+    path = drop(world, "a")
+    intake_round(still)
+    context = still.daemon.context
+    file_id = str(context.ledger.database.value("SELECT file_id FROM file"))
+    really, asked = context.drive.get, 0
+
+    def get(wanted: str) -> object:
+        nonlocal asked
+        asked += 1
+        answer = really(wanted)
+        if asked == 1:
+            path.unlink()
+            world.drive.scan()
+            context.ledger.crawls.ask([file_id])  # as the step does, from its own thread
+        return answer
+
+    monkeypatch.setattr(context.drive, "get", get)
+    context.ledger.crawls.ask([file_id])
+    while still.daemon.intake.pay():
+        pass
+
+    assert asked == 2
+    assert context.ledger.files.get(file_id).whereabouts == "GONE"  # type: ignore[union-attr]
+    assert not context.ledger.crawls.owes()
+
+
+def test_a_shortcut_and_its_target_that_leave_together_leave_nothing(
+    world: World, still: RunningDaemon
+) -> None:
+    """One page of the feed tells of both: the folder that holds the shortcut is trashed, the target is moved."""
+    folder = world.root / "Elsewhere" / "Exam"
+    fill(world, "a")
+    (world.source / "here").mkdir()
+    world.drive.scan()
+    service = world.drive.service().files()
+    target, here = (
+        service.list(q=f"name = '{name}'", fields="files(id)").execute()["files"][0]["id"]
+        for name in ("Exam", "here")
+    )
+    shortcut = {
+        "name": "short",
+        "mimeType": "application/vnd.google-apps.shortcut",
+        "parents": [here],
+        "shortcutDetails": {"targetId": target},
+    }
+    service.create(body=shortcut).execute()
+    intake_round(still)
+    assert present(still) == 1
+
+    folder.rename(folder.with_name("Renamed"))
+    (world.root / "Other").mkdir()
+    folder.with_name("Renamed").rename(world.root / "Other" / "Exam")
+    world.drive.scan()
+    service.update(fileId=here, body={"trashed": True}).execute()
+    intake_round(still)
+
+    assert present(still) == 0
+
+
+@pytest.mark.parametrize("owed", ["question", "recheck"])
+def test_what_an_answer_raises_about_its_own_item_stays_owed(
+    world: World, still: RunningDaemon, monkeypatch: pytest.MonkeyPatch, owed: str
+) -> None:
+    """Forgotten after the answer is written, it would take along what was raised while it was written."""
+    drop(world, "exam/a")
+    intake_round(still)
+    crawls = still.daemon.context.ledger.crawls
+    file_id = str(still.daemon.context.ledger.database.value("SELECT file_id FROM file"))
+    [folder] = still.daemon.context.ledger.files.parents_in_use()
+
+    def owe() -> None:
+        crawls.ask([file_id]) if owed == "question" else crawls.owe_recheck(folder)
+
+    with monkeypatch.context() as raising:
+        raising.setattr(findings, "write", lambda *_, **__: owe())
+        owe()
+        still.daemon.intake.pay()
+
+    assert crawls.owes()
+    intake_round(still)
+    assert not crawls.owes()

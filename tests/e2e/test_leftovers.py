@@ -68,3 +68,28 @@ def test_bytes_that_never_come_are_held_in_the_end(
 
     running.until(lambda: {line["code"] for line in world.held()} == {"NOT_FOUND"})
     assert "Upload the file again" in world.held()[0]["remedy"]
+
+
+def test_bytes_of_a_file_that_went_before_it_was_read_leave_the_spool(
+    world: World, running: RunningDaemon
+) -> None:
+    """No step ever comes to it again; the bytes would stay for good, and count against the spool."""
+    exam(world, "exam", seed=1)
+    delivered(world, running, {1: (1, 4)})
+    settled_down(world, running)
+    running.rest()
+    context = running.daemon.context
+    database = context.ledger.database
+    (file_id, head) = database.rows("SELECT file_id, head_revision_id FROM file ORDER BY rank LIMIT 1")[0]
+    with context.spool.receiving(file_id, head) as incoming:
+        incoming.write_bytes(b"fetched")
+        context.spool.keep_input(incoming, file_id, head)
+    with database.write():
+        database.execute(
+            "UPDATE file SET state = 'FETCHED', whereabouts = 'GONE' WHERE file_id = ?", (file_id,)
+        )
+
+    running.daemon.tidy()
+
+    assert context.spool.used_bytes == 0
+    assert (file_id, head) not in context.ledger.series.spool_keys()

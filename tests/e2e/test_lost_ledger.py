@@ -28,7 +28,7 @@ from tests.support.world import World
 SMALL: dict[str, Any] = {"rows": 24, "columns": 24}
 HEAD = Phantom(seed=1, slices=4, series_number=2, series_description="HEAD", **SMALL)
 CHEST = Phantom(seed=2, slices=3, series_number=3, series_description="CHEST", **SMALL)
-YOUNG_S = 1.5
+YOUNG_S = 0.4
 
 
 @pytest.fixture
@@ -498,12 +498,14 @@ def test_a_backup_from_before_a_revision_that_was_cut_off_finishes_it(
     assert revisions(world) == {"CHEST": 2}
 
 
-def test_lost_hints_beside_a_good_ledger_cost_only_requests(world: World) -> None:
+def test_lost_hints_beside_a_good_ledger_cost_only_requests(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two looks, and no manifest is read: the ledger knows every content that the listings show."""
     two_exams(world)
     assert world.run_once() == 0
     shutil.rmtree(world.settings.hints_dir)
-    time.sleep(YOUNG_S)
+    monkeypatch.setattr(rebuild, "YOUNG_S", 0.0)
     requests, effects = total(world), len(world.drive.history())
 
     assert world.run_once() == 0
@@ -519,7 +521,7 @@ def test_lost_hints_leave_what_is_under_way_alone(world: World, monkeypatch: pyt
     write_series(world.source / "A", HEAD)
     run_and_crash(world, monkeypatch, uploads, "create", 3)
     shutil.rmtree(world.settings.hints_dir)
-    time.sleep(YOUNG_S)
+    monkeypatch.setattr(rebuild, "YOUNG_S", 0.0)
 
     with resting(world) as daemon:
         rebuilt(daemon)
@@ -547,10 +549,13 @@ def test_what_a_backup_has_under_way_is_made_anew(world: World, monkeypatch: pyt
     assert staged(world) == []
 
 
-def test_nothing_begins_before_the_first_look_and_only_reading_before_the_last(world: World) -> None:
+def test_nothing_begins_before_the_first_look_and_only_reading_before_the_last(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     two_exams(world)
     assert world.run_once() == 0
     lose(world)
+    monkeypatch.setattr(rebuild, "YOUNG_S", 600.0)  # the second look comes when the test says so
     write_series(world.source / "C", Phantom(seed=9, slices=2, **SMALL))
     world.drive.scan()
     requests = total(world)
@@ -581,7 +586,7 @@ def test_nothing_begins_before_the_first_look_and_only_reading_before_the_last(w
             daemon.tidy()
         assert ledger.database.value("SELECT count(*) FROM revision WHERE state != 'DELIVERED'") == 0
         assert daemon.rebuild.owed
-        rebuilt(daemon)
+    monkeypatch.setattr(rebuild, "YOUNG_S", 0.0)
     assert world.run_once() == 0
     assert len(world.deliveries()) == 3
 

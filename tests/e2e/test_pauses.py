@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import errno
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from daemon.errors import Refused, Scope, Transient
+from daemon import scopes
+from daemon.errors import NotThere, PageTokenRefused, Refused, Scope, Transient, Trouble
 from daemon.outcomes import Filed
 from daemon.phantom import Phantom, write_series
 from daemon.results import nifti
@@ -16,9 +21,9 @@ from tests.support.world import RunningDaemon, World
 
 
 def rounds(running: RunningDaemon, seconds: float) -> None:
-    """Let the daemon work on for a while."""
-    seen = running.daemon.intake.feed_read_epoch_s
-    running.until(lambda: running.daemon.intake.feed_read_epoch_s > seen + seconds)
+    """Let the daemon work on for a while: a tenth of a second lies between two rounds at least."""
+    seen = running.rounds
+    running.until(lambda: running.rounds >= seen + seconds / 0.1)
 
 
 def paused(running: RunningDaemon) -> list[Scope]:
@@ -113,6 +118,115 @@ def test_an_outcome_that_cannot_be_written_holds_its_item(world: World, running:
 
     assert tried == 1
     assert [row.held_code for row in files.held()] == ["BUG"]
+
+
+def by_hand(running: RunningDaemon, true: Callable[[], bool]) -> None:
+    """Make rounds, each step ended before the next round, until `true()`."""
+    for _ in range(1000):
+        if true():
+            return
+        running.round()
+        assert running.daemon.workers.drain(30)
+    raise AssertionError("what the test waits for did not happen")
+
+
+def dispatched(running: RunningDaemon) -> None:
+    """Take what is due twenty times, without a word from Drive in between."""
+    for _ in range(20):
+        running.daemon.dispatch()
+        assert running.daemon.workers.drain(30)
+
+
+@pytest.mark.parametrize("step", ["download", "convert"])
+def test_an_outcome_that_the_ledger_refuses_pauses_the_service(
+    world: World, running: RunningDaemon, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Neither the outcome nor a hold or a wait can be committed: the row is due again at once, and must not spin."""
+    monkeypatch.setattr(scopes, "FIRST_PROBE_S", 100.0)
+    running.rest()
+    database = running.daemon.context.ledger.database
+    commit, tried = database._commit, 0
+
+    def fails() -> None:
+        nonlocal tried
+        if threading.current_thread().name.startswith(step):
+            tried += 1
+            full = sqlite3.OperationalError("database or disk is full")
+            full.sqlite_errorname = "SQLITE_FULL"
+            raise full
+        commit()
+
+    database._commit = fails  # type: ignore[method-assign]
+    exam(world, "exam", seed=16)
+    world.drive.scan()
+    by_hand(running, lambda: tried > 0)
+    dispatched(running)
+    database._commit = commit  # type: ignore[method-assign]
+
+    # Each free worker may have been at it when the first one failed; each tries its outcome, and then a wait.
+    assert tried <= 2 * running.daemon.settings.work.transfer_workers
+    [closed] = running.daemon.context.scopes.closed()
+    assert (closed.scope, closed.code) == (Scope.SERVICE, "LEDGER_FULL")
+    running.daemon.context.scopes.probe_now()
+    by_hand(running, lambda: bool(world.deliveries()))
+    assert running.daemon.held_count() == 0
+
+
+def test_a_fault_while_an_outcome_is_written_pauses_the_service(
+    world: World, running: RunningDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even the hold for the bug can be written: whatever it is, the machine must not be kept busy with it."""
+    monkeypatch.setattr(scopes, "FIRST_PROBE_S", 100.0)
+    running.rest()
+    files = running.daemon.context.ledger.files
+    apply, hold, tried = files.apply, files.hold, 0
+
+    def fails(*_: object) -> None:
+        nonlocal tried
+        tried += 1
+        raise sqlite3.IntegrityError("datatype mismatch")
+
+    files.apply = files.hold = fails  # type: ignore[method-assign,assignment]
+    exam(world, "exam", seed=17)
+    world.drive.scan()
+    by_hand(running, lambda: tried > 0)
+    dispatched(running)
+    files.apply, files.hold = apply, hold  # type: ignore[method-assign]
+
+    assert tried <= 2 * running.daemon.settings.work.transfer_workers
+    [closed] = running.daemon.context.scopes.closed()
+    assert (closed.scope, closed.code) == (Scope.SERVICE, "LEDGER_FAILED")
+    running.daemon.context.scopes.probe_now()
+    by_hand(running, lambda: bool(world.deliveries()))
+    assert running.daemon.held_count() == 0
+
+
+def test_a_404_on_what_has_no_id_pauses_the_service(world: World, running: RunningDaemon) -> None:
+    """A proxy's 404 to the request for a start token, say: the loops go on, and it is said what they wait for."""
+    exam(world, "exam", seed=18)
+    delivered(world, running, {18: (1, 4)})
+    world.drive.fault("/changes/startPageToken", status=404, reason="notFound", times=-1)
+    shutil.rmtree(running.daemon.settings.hints_dir)
+
+    running.until(lambda: paused(running) == [Scope.SERVICE])
+    [closed] = running.daemon.context.scopes.closed()
+    assert closed.code == "PAGE_TOKEN_REFUSED"
+    world.drive.clear_faults()
+    running.daemon.context.scopes.probe_now()
+    exam(world, "another", seed=19)
+
+    delivered(world, running, {18: (1, 4), 19: (1, 4)})
+
+
+@pytest.mark.parametrize("trouble", [NotThere("it is gone"), PageTokenRefused("no"), Refused("X", "what")])
+def test_whatever_a_loop_meets_pauses_the_service(running: RunningDaemon, trouble: Trouble) -> None:
+    """Each kind of trouble is made in its own way; in a loop all of them concern the whole."""
+    running.rest()
+
+    running.daemon.troubled(trouble)
+
+    [closed] = running.daemon.context.scopes.closed()
+    assert (closed.scope, closed.code, closed.what) == (Scope.SERVICE, trouble.code, trouble.what)
 
 
 def test_a_pause_with_a_full_spool_closes_no_series(tmp_path: Path) -> None:
@@ -251,3 +365,37 @@ def test_a_source_folder_in_the_trash_is_no_idle_one(world: World, running: Runn
     exam(world, "another", seed=2)
 
     delivered(world, running, {1: (1, 4), 2: (1, 4)})
+
+
+def test_a_full_folder_pauses_what_goes_into_it_and_nothing_else(
+    world: World, running: RunningDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it is tried nothing is held, one delivery at a time tries, and room ends the pause."""
+    monkeypatch.setattr(scopes, "FIRST_PROBE_S", 0.1)
+    monkeypatch.setattr(scopes, "PROBE_AT_LEAST_EVERY_S", 0.5)
+    exam(world, "full/a", seed=1)
+    delivered(world, running, {1: (1, 4)})
+    [folder] = [path.parent for path in world.deliveries()]
+    [mirror_id] = [
+        effect["file_id"]
+        for effect in world.drive.history()
+        if (effect["name"], effect["source"], effect["op"]) == (folder.name, "api", "create")
+    ]
+    world.drive.fault(f"addParents={mirror_id}", action="folder_full", times=-1)
+
+    for seed in (2, 3, 4):
+        for path in write_series(world.home / str(seed), Phantom(seed=seed, slices=4, rows=32, columns=32)):
+            world.drop(path, to="full/a", name=f"{seed}-{path.name}")
+    exam(world, "other/b", seed=5)
+    delivered(world, running, {1: (1, 4), 5: (1, 4)})
+    rounds(running, 5.0)
+
+    assert [(entry.scope, entry.code) for entry in running.daemon.context.scopes.closed()] == [
+        (Scope.FOLDER, "FOLDER_FULL")
+    ]
+    assert world.held() == []
+    tried = sum(rule["met"] for rule in world.drive.faults())
+    assert 8 < tried < 20, "a probe each half second, of one of the three"
+    world.drive.clear_faults()
+    delivered(world, running, dict.fromkeys(range(1, 6), (1, 4)))
+    assert paused(running) == []

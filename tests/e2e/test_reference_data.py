@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
@@ -29,9 +29,22 @@ ODD = {
 
 
 @pytest.fixture(scope="module")
-def world(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """One run over everything; the tests look at what came out."""
-    with World(tmp_path_factory.mktemp("reference")) as world:
+def world(data: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> World:
+    """One run over everything, for all workers together; the tests look at what came out."""
+    base = tmp_path_factory.getbasetemp()
+    home = (base if worker_id == "master" else base.parent) / "reference-data"
+    home.mkdir(exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        world = World(home)
+        if not (home / "done").exists():
+            _run(world, data)
+            (home / "done").touch()
+    return world
+
+
+def _run(world: World, data: Path) -> None:
+    with world:
         for name in ("dcm_qa_nih", "dcm_qa_frag"):
             world.drop(data / name / "In", to=name)
         for name in SPLIT:
@@ -44,7 +57,6 @@ def world(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worl
         for case in ODD:
             world.drop(data / "ct_odd_geometry" / case, to="odd", name=case.replace("/", "-"))
         assert world.run_once() == 0
-        yield world
 
 
 def table(world: World, data: Path) -> list[tuple[str, str, bool]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,36 +14,10 @@ from pathlib import Path
 import pytest
 
 from daemon.phantom import Phantom, write_series
+from tests.support.process import Notified, logged, wait_for
 from tests.support.world import World
 
 FAST = {"series.quiet_s": 0.2, "drive.poll_interval_s": 0.3}
-
-
-class Notified:
-    """The socket that systemd listens on."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(path))
-        self.lines: list[str] = []
-
-    def until(self, wanted: str, timeout_s: float = 30.0) -> str:
-        """Wait for a line that begins with `wanted`; return it."""
-        end = time.monotonic() + timeout_s
-        while time.monotonic() < end:
-            for line in self.lines:
-                if line.startswith(wanted):
-                    return line
-            self._socket.settimeout(max(0.01, end - time.monotonic()))
-            try:
-                self.lines += self._socket.recv(65536).decode().splitlines()
-            except TimeoutError:
-                break
-        raise AssertionError(f"systemd was not told {wanted}; it heard {self.lines}")
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 @pytest.fixture
@@ -54,10 +27,17 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield world
 
 
+MAIN = "from daemon.cli import main; main()"
+IMPATIENT = f"from daemon import service; from daemon.drive import retry; service.START_RETRY_S = retry.BACKOFF_MOST_S = 0.2; {MAIN}"
+"""The same program, with a fiftieth of the waits between two tries to start."""
+
+
 @contextmanager
-def daemon(world: World, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def daemon(
+    world: World, *arguments: str, main: str = MAIN, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "daemon.cli", "run", "--config", str(world.home / "config.toml"), *arguments],
+        [sys.executable, "-c", main, "run", "--config", str(world.home / "config.toml"), *arguments],
         env={**os.environ, **environment},
         stdout=subprocess.DEVNULL,
         stderr=(world.home / "stderr").open("wb"),
@@ -68,17 +48,6 @@ def daemon(world: World, *arguments: str, **environment: str) -> Iterator[subpro
         if process.poll() is None:
             process.kill()
         process.wait()
-
-
-def wait_for(true: object, timeout_s: float = 30.0) -> None:
-    end = time.monotonic() + timeout_s
-    while not true():  # type: ignore[operator]
-        assert time.monotonic() < end, "what the test waits for did not happen"
-        time.sleep(0.05)
-
-
-def stderr(world: World) -> str:
-    return (world.home / "stderr").read_text()
 
 
 def test_systemd_is_told_and_an_exam_is_delivered(world: World) -> None:
@@ -102,7 +71,7 @@ def test_it_stops_in_time_while_a_download_hangs(world: World) -> None:
     world.drive.fault(r"alt=media", action="delay", delay_s=25.0, times=-1)
 
     with daemon(world) as process:
-        wait_for(lambda: world.drive.requests()["by_kind"].get("list", 0) > 1)
+        wait_for(lambda: world.drive.requests()["by_kind"].get("download", 0) > 0)
         started = time.monotonic()
         process.send_signal(signal.SIGTERM)
 
@@ -116,7 +85,7 @@ def test_it_starts_without_a_network_and_goes_on_when_there_is_one(world: World)
     world.drive.process.port = int(world.drive.endpoint.rsplit(":", 1)[1])
     notified = Notified(world.home / "notify")
 
-    with daemon(world, NOTIFY_SOCKET=str(notified.path)) as process:
+    with daemon(world, main=IMPATIENT, NOTIFY_SOCKET=str(notified.path)) as process:
         notified.until("READY=1")
         notified.until("STATUS=Waiting", 60)
         world.drive.start()
@@ -128,7 +97,7 @@ def test_it_starts_without_a_network_and_goes_on_when_there_is_one(world: World)
 
 def test_a_second_daemon_on_one_state_ends_with_75(world: World) -> None:
     with daemon(world) as first:
-        wait_for(lambda: (world.settings.lock_file).exists() and "Watching" in stderr(world))
+        wait_for(lambda: (world.settings.lock_file).exists() and "Watching" in logged(world))
         second = subprocess.run(
             [
                 sys.executable,
@@ -172,8 +141,8 @@ def test_what_a_person_must_repair_ends_the_start(world: World, case: str) -> No
     world._write_config()
 
     with daemon(world) as process:
-        assert process.wait(60) == expected, stderr(world)
-    assert stderr(world).strip()
+        assert process.wait(60) == expected, logged(world)
+    assert logged(world).strip()
 
 
 def folder_id(world: World, name: str) -> str:
@@ -200,6 +169,6 @@ def test_no_name_reaches_a_log(world: World) -> None:
 
     logs = [path.read_text() for path in world.settings.logs_dir.glob("*.jsonl*")]
     assert logs
-    assert "PLANTED" not in "".join([*logs, stderr(world)]).upper()
+    assert "PLANTED" not in "".join([*logs, logged(world)]).upper()
     assert '"file_id"' in logs[0]
     assert '"series_id"' in logs[0]

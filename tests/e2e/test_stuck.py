@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from daemon import findings
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from daemon import findings, intake
+from daemon.drive.client import Drive
 from daemon.errors import Transient
 from daemon.findings import Present
 from daemon.ledger import Place, Whereabouts
@@ -170,11 +177,62 @@ def test_an_input_that_can_be_read_again_ends_its_hold(world: World, running: Ru
     running.until(lambda: world.held() == [])
 
 
-def test_run_once_ends_although_a_folder_cannot_be_listed(world: World) -> None:
+def test_run_once_ends_although_a_folder_cannot_be_listed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is put aside for longer than a minute is left to the next run."""
+    monkeypatch.setattr(intake, "FIRST_ASIDE_S", 90.0)
     exam(world, "broken", seed=10)
     world.drive.scan()
-    world.drive.fault(
-        rf"/files\?.*{folder_id(world, 'broken')}", status=403, reason="quotaExceeded", times=-1
-    )
+    broken, really, failed = folder_id(world, "broken"), Drive.list_children, 0
 
-    assert world.run_once() == 4
+    def list_children(drive: Drive, asked: str, *args: object, **kwargs: object) -> object:
+        nonlocal failed
+        if asked == broken:
+            failed += 1
+            raise Transient("SERVER_ERROR", f"Drive answered 500 to the listing of {asked}")
+        return really(drive, asked, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Drive, "list_children", list_children)
+    with ends_within(30):
+        assert world.run_once() == 4
+
+    assert failed == 1
+
+
+def test_run_once_tries_again_what_is_put_aside_for_less_than_a_minute(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "FIRST_ASIDE_S", 0.5)
+    exam(world, "broken", seed=11)
+    world.drive.scan()
+    broken, really, failed = folder_id(world, "broken"), Drive.list_children, 0
+
+    def list_children(drive: Drive, asked: str, *args: object, **kwargs: object) -> object:
+        nonlocal failed
+        if asked == broken and failed < 2:
+            failed += 1
+            raise Transient("SERVER_ERROR", f"Drive answered 500 to the listing of {asked}")
+        return really(drive, asked, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Drive, "list_children", list_children)
+    with ends_within(30):
+        assert world.run_once() == 0
+
+    assert [len(manifest["inputs"]) for manifest in world.deliveries().values()] == [4]
+
+
+@contextmanager
+def ends_within(seconds: int) -> Iterator[None]:
+    """Fail the test when the block goes on and on: `run_once` needs the main thread, for its signals."""
+
+    def too_long(*_: object) -> None:
+        raise AssertionError(f"it did not end within {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

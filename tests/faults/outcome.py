@@ -19,6 +19,7 @@ class Outcome:
         recovered: it became idle by itself in bounded time (I5).
         kills: how many processes were killed.
         met: how often a fault really happened; a run in which none did proves nothing.
+        told: what is no failure, but must be known: that two machines on one Drive make things twice.
     """
 
     seed: int
@@ -29,6 +30,7 @@ class Outcome:
     recovered: bool = True
     kills: int = 0
     met: int = 0
+    told: tuple[str, ...] = ()
 
     @property
     def problems(self) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -198,7 +197,9 @@ class TestServed:
         endpoint = process.stdout.readline().split()[-1]
         before = self.status(endpoint)
         file.write_text("[[faults]]\nbroken")
-        time.sleep(0.7)
+        assert process.stderr is not None
+        while "neither TOML nor JSON" not in process.stderr.readline():
+            assert process.poll() is None
         still = self.status(endpoint)
         file.write_text('[[faults]]\naction = "status"\nstatus = 502\ntimes = -1\n')
 

@@ -73,8 +73,24 @@ def drive_service(world: World) -> Any:
     return world.drive.service()
 
 
-def folder_id(world: World, name: str) -> str:
-    """Return the id of a folder outside the output (which mirrors folders under their own names)."""
-    answer = drive_service(world).files().list(q=f"name = '{name}'", fields="files(id, properties)").execute()
+def folder_id(world: World, name: str, *, drive_id: str = "") -> str:
+    """Return the id of a folder outside the output (which mirrors folders under their own names).
+
+    Args:
+        drive_id: of the shared drive in which it lies; empty: My Drive.
+    """
+    where = {"driveId": drive_id, "corpora": "drive"} if drive_id else {}
+    answer = (
+        drive_service(world)
+        .files()
+        .list(
+            q=f"name = '{name}'",
+            fields="files(id, properties)",
+            supportsAllDrives=bool(drive_id),
+            includeItemsFromAllDrives=bool(drive_id),
+            **where,
+        )
+        .execute()
+    )
     [found] = [file for file in answer["files"] if not file.get("properties")]
     return str(found["id"])

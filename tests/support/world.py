@@ -15,7 +15,7 @@ import numpy
 
 from daemon.assembly import Daemon
 from daemon.config import Settings, load
-from daemon.errors import Trouble
+from daemon.errors import Scope, Trouble
 from daemon.service import run_once
 from tests.support.drive import DriveServer
 
@@ -53,7 +53,7 @@ class World:
         self.root = home / "drive"
         self.source = self.root / "DICOM"
         self.output = self.root / "NIfTI"
-        self.source.mkdir(parents=True)
+        self.source.mkdir(parents=True, exist_ok=True)
         self.drive = DriveServer(self.root, **drive_settings)
         self._overrides = dict(overrides or {})
 
@@ -144,6 +144,8 @@ class RunningDaemon:
         self._resting = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
         self.failed: BaseException | None = None
+        self.rounds = 0
+        """How many rounds were made, those in which nothing may be asked included."""
 
     def __enter__(self) -> RunningDaemon:
         self.daemon.assemble()
@@ -168,6 +170,7 @@ class RunningDaemon:
                 except Trouble as exc:
                     if not self.stop.is_set():
                         self.daemon.troubled(exc)
+                self.rounds += 1
                 self.stop.wait(0.1)
         except BaseException as exc:  # noqa: BLE001 - shown by the test's own thread
             self.failed = exc
@@ -179,10 +182,12 @@ class RunningDaemon:
 
     def round(self) -> None:
         """Do once what the service's jobs do."""
-        self.daemon.intake.poll()
-        self.daemon.serves()
-        while self.daemon.intake.pay():
-            pass
+        context = self.daemon.context
+        if context.scopes.allowance(Scope.SERVICE, context.clock.now()) != 0:
+            self.daemon.intake.poll()
+            self.daemon.serves()
+            while self.daemon.intake.pay():
+                pass
         self.daemon.dispatch()
         self.daemon.tidy()
 

@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+
 from tests.faults.outcome import Row
 
-ROWS: dict[int, Row] = {}
+MODULES = ("kills", "transfers", "source", "service", "machine", "state", "ledger_rows", "poison", "swizzle")
+
+
+def _collect() -> dict[int, Row]:
+    rows: dict[int, Row] = {}
+    for name in MODULES:
+        if importlib.util.find_spec(f"{__name__}.{name}") is None:
+            continue
+        for row in importlib.import_module(f"{__name__}.{name}").ROWS:
+            if row.number in rows:
+                raise ValueError(f"row {row.number} is there twice")
+            rows[row.number] = row
+    return dict(sorted(rows.items()))
+
+
+ROWS: dict[int, Row] = _collect()

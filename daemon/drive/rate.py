@@ -1,0 +1,337 @@
+"""How fast Drive lets us go: pure arithmetic; no clock, no lock, no I/O.
+
+What Drive bears is not written down, changes, and is told by refusals alone. Three known ways to find such a limit
+were weighed:
+
+* Netflix's concurrency limits follow latency. A quota does not queue, it refuses, and answers as promptly when it is
+  nearly used up as when it is whole: latency says nothing about it. (About the line it does.)
+* rclone's pacer widens the gap between requests at a refusal and narrows it with every success. It keeps no memory
+  of where the limit was, so it pays for the same lesson again and again.
+* botocore's adaptive mode remembers the rate at which it was refused, and comes back to it along the curve of TCP
+  CUBIC: quickly at first, flat near the limit, ever faster beyond. That memory is what spares refusals.
+
+So this is botocore's way, with three changes. The limit is not the rate of the moment but what was *counted* up to
+a refusal, refused requests included, which is the quota itself give or take a request: a cut of 6 % is then enough,
+where botocore takes 30 %. The curve runs on budget used, not on time: who sends nothing learns nothing. And beside
+the rate stands the sum of the last minute, because a server that meters a sliding minute refuses for long after a
+burst, whatever the rate is by then.
+
+Both known ways of metering follow from these counts. A server with a *bucket* finds it empty at each refusal, so
+what went out between two of them is what it let in. A server with a *sliding minute* refuses at one and the same sum
+over the last minute; two refusals in a row at the same sum give it away.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+WINDOW_S = 60.0
+SLOT_S = 0.05
+"""The meter's grain; the latency's jitter blurs anything finer."""
+BURST_S = 0.5
+"""So much may be saved up by those who come late to their turn."""
+
+CUT = 0.94
+"""Where the curve begins, as a part of the limit that was counted."""
+RETURN_S = 22.0
+"""Of full use, until the curve is back at the limit; as much again, and it is 6 % above."""
+RETURN_REQUESTS = 150
+"""At least so many requests lie between two looks beyond the limit: each look costs a refusal or two."""
+RETURN_MOST_S = 60.0
+RETURN_GUESSED_S = 12.0
+"""The same where the limit was guessed rather than counted."""
+GONE_AT = 1.2
+"""When so many further returns bring no refusal, the limit is gone, and growth is free."""
+DOUBLE_S = 24.0
+"""Free growth: of full use, until the rate is twice as high."""
+GROWTH_MOST = 4.0
+"""Nothing beyond the known limit is allowed to who uses less than a quarter of what is allowed already."""
+
+FILLED = 0.95
+"""Nor while the last minute is not yet as full as it may be: a gap in it hides where the limit is."""
+
+SHARP_CUT = 0.75
+"""When nothing could be counted."""
+CUT_MOST = 0.5
+TWICE_CUT_MOST = 0.25
+"""No single lesson cuts deeper, nor one that was told twice: somebody else may have used up the quota, and our own
+count says little then."""
+NEAR = 1.15
+"""Up to here above the limit a refusal only confirms it; further up there was no limit known any more."""
+SHORT_GAP_S, LONG_GAP_S = 2.0, 40.0
+RECENT_S = 10.0
+JUST_S = 1.0
+SAME = 0.005
+FULL = 0.998
+"""How far the minute is filled while the curve is still below its limit."""
+
+SILENCE_S = 4.0
+"""A bucket's debt of some requests is paid sooner; who is refused for longer meets something else."""
+PAUSE_MOST_S = 8.0
+SILENT_FOR_LONG_S = 120.0
+LONG_PAUSE_MOST_S = 64.0
+PROBE_LOST_S = 2.0
+LOOK_AGAIN_S = 0.05
+LEAST_PER_S = 0.01
+LEAST_WAIT_S = 1e-6
+
+
+class Meter:
+    """What was sent in the last minute, in units; kept in slots of 50 ms."""
+
+    def __init__(self) -> None:
+        self._slots: deque[tuple[float, float]] = deque()
+        self._sum = 0.0
+
+    def add(self, now: float, units: float) -> None:
+        self._sum += units
+        if self._slots and now - self._slots[-1][0] < SLOT_S:
+            at, had = self._slots[-1]
+            self._slots[-1] = (at, had + units)
+        else:
+            self._slots.append((now, units))
+
+    def sum(self, now: float) -> float:
+        """Return the last minute's units; forgets what is older."""
+        while self._slots and self._slots[0][0] <= now - WINDOW_S:
+            self._sum -= self._slots.popleft()[1]
+        if not self._slots:
+            self._sum = 0.0  # Rounding must not add up over months.
+        return self._sum
+
+    def since(self, at: float) -> float:
+        """Return what was sent after `at`, which lies within the last minute."""
+        total = 0.0
+        for when, units in reversed(self._slots):
+            if when <= at:
+                break
+            total += units
+        return total
+
+    def room_at(self, now: float, limit: float) -> float:
+        """Return when the sum is at most `limit`, or zero, if nothing more is sent."""
+        left = self.sum(now)
+        for at, units in self._slots:
+            if left <= limit:
+                break
+            left -= units
+            now = at + WINDOW_S
+        return now
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request on its way.
+
+    Args:
+        at: when it went.
+        units: its price.
+        minute: what the minute before it held, itself not counted.
+    """
+
+    at: float
+    units: float
+    minute: float
+
+
+class Rate:
+    """A rate of its own finding. All times are monotonic seconds; units may be anything that is counted.
+
+    A request may go while the bucket is not in debt, and may overdraw it, so that a dear request is never starved by
+    cheap ones; the next one waits until the debt is paid. After a pause there is nothing saved up: those who
+    waited go one by one. After a refusal one request goes alone, and the others wait for its answer.
+
+    Args:
+        most_per_s: an upper bound, known beforehand.
+        first_pause_s: about the pause after the first of several refusals in a row; it doubles with each.
+    """
+
+    def __init__(
+        self, now: float, *, most_per_s: float, start_per_s: float, first_pause_s: float = 0.5
+    ) -> None:
+        self.most_per_s = max(most_per_s, LEAST_PER_S)
+        self.per_s = min(max(start_per_s, LEAST_PER_S), self.most_per_s)
+        self.limit_per_s: float | None = None
+        """The limit as it was counted or guessed last; None: never refused."""
+        self.paused_until = now
+        self._first_pause_s = first_pause_s
+        self._begun_at = now
+        self._meter = Meter()
+        self._minute_limit: float | None = None
+        self._level = self.per_s * BURST_S
+        self._filled_at = now
+        self.mean_units = 0.0
+        """Of a request, lately; 0: none was sent."""
+        # Along the curve.
+        self._used_s = 0.0
+        self._return_s = RETURN_S
+        # The last refusal, and the row of refusals it ended.
+        self._cut_at = float("-inf")
+        self._counted_from = float("-inf")
+        self._minute_at_cut = 0.0
+        self._row = 0
+        self._row_began_at = now
+        self._row_units = 0.0
+        self._probe_until = now
+
+    # ── may I send
+
+    def wait_s(self, now: float, units: float) -> float:
+        """Return how long the next request has to wait, seconds; 0: it may go."""
+        self._fill(now)
+        wait_s = max(self.paused_until - now, 0.0) + max(-self._level / self.per_s, 0.0)
+        if self._row and self._probe_until > now:
+            wait_s = max(wait_s, min(self._probe_until - now, LOOK_AGAIN_S))
+        if self._minute_limit is not None:
+            limit = self._minute_limit * max(FULL, self._curve())
+            wait_s = max(wait_s, self._meter.room_at(now, limit - units) - now)
+        # Rounding leaves debts that no clock can measure; waiting for them would never end.
+        return wait_s if wait_s > LEAST_WAIT_S else 0.0
+
+    def spend(self, now: float, units: float) -> Sent:
+        """A request goes; keep what is returned until its answer is there."""
+        self._fill(now)
+        sent = self.sent(now, units)
+        if units:
+            self._level -= units
+            self._meter.add(now, units)
+            self.mean_units = units if not self.mean_units else self.mean_units * 0.98 + units * 0.02
+        if self._row:
+            self._probe_until = now + PROBE_LOST_S
+        return sent
+
+    def sent(self, now: float, units: float) -> Sent:
+        """Return what a request that goes now is to be judged by."""
+        return Sent(now, units, self._meter.sum(now))
+
+    def is_at_limit(self, now: float) -> bool:
+        """Whether a refusal is to be expected: the rate is used, and at the known limit; or one was just met."""
+        if now - self._cut_at < JUST_S:
+            return True
+        limit = self.limit_per_s
+        return limit is not None and self.per_s >= limit * 0.98 and self.recent_per_s(now) >= limit * 0.9
+
+    def recent_per_s(self, now: float) -> float:
+        """Return what was sent in the last ten seconds, as a rate."""
+        return self._meter.since(now - RECENT_S) / min(RECENT_S, max(now - self._begun_at, 1.0))
+
+    # ── what came of it
+
+    def accepted(self, now: float, sent: Sent) -> None:
+        """Drive took a request: the curve goes on."""
+        if sent.at <= self._cut_at:
+            return  # An answer from before the refusal tells nothing about now.
+        if self._row > 1:
+            self._end_silence(sent)
+        self._row = 0
+        if self.limit_per_s is None:
+            if self._is_used(now):
+                self.per_s *= 2 ** (sent.units / self.per_s / DOUBLE_S)
+        elif self.per_s < self.limit_per_s or self._is_used(now):
+            self._used_s += sent.units / self.per_s
+            self.per_s = self.limit_per_s * self._curve()
+        self.per_s = min(max(self.per_s, LEAST_PER_S), self.most_per_s)
+
+    def refused(self, now: float, sent: Sent, told_s: float | None, jitter: float) -> None:
+        """Drive said too many. Requests that were under way together count as one refusal.
+
+        Args:
+            told_s: `Retry-After`, already bounded; None when it said nothing.
+            jitter: 0 to 1; spreads daemons that were refused together.
+        """
+        self._fill(now)
+        if sent.at > self._cut_at and now >= self.paused_until:
+            self._cut(now, sent)
+            most_s = PAUSE_MOST_S if now - self._row_began_at < SILENT_FOR_LONG_S else LONG_PAUSE_MOST_S
+            own_s = min(self._first_pause_s * 2.0 ** min(self._row - 1, 16), most_s)
+            self.paused_until = now + own_s * (0.5 + jitter / 2)
+        if told_s is not None:
+            self.paused_until = max(self.paused_until, now + told_s)
+        self._level = min(self._level, 0.0)
+        self._filled_at = max(self._filled_at, self.paused_until)
+
+    # ── what is learnt from it
+
+    def _cut(self, now: float, sent: Sent) -> None:
+        gap_s, was = sent.at - self._counted_from, self._minute_at_cut
+        counted = self._meter.since(self._counted_from) if gap_s < WINDOW_S else 0.0
+        self._cut_at = self._counted_from = now
+        self._probe_until = now
+        self._row += 1
+        self._row_units += sent.units
+        if self._row > 1:
+            # Nothing was accepted in between, so only the sum can have become smaller.
+            self._minute_at_cut = min(was, sent.minute)
+            return
+        self._row_began_at, self._row_units = sent.at, sent.units
+        same = gap_s < WINDOW_S and abs(sent.minute - was) <= sent.minute * SAME + 2 * sent.units
+        # While nothing leaves the minute its sum is the same for every server.
+        same = same and was + counted - sent.minute > 0
+        if not same or gap_s >= LONG_GAP_S:
+            # Else a limit that sinks by a little each time would pass for the same all the way down.
+            self._minute_at_cut = sent.minute
+        known = self.limit_per_s is not None and self.per_s <= self.limit_per_s * NEAR
+        if same:
+            self._learn(sent.minute / WINDOW_S, minute=sent.minute, cut_most=TWICE_CUT_MOST)
+        elif known and gap_s >= LONG_GAP_S:
+            self._learn(sent.minute / WINDOW_S, minute=sent.minute)
+        elif not known:
+            self._learn(min(self.recent_per_s(now), self.per_s) * 0.9, guessed=True)
+        elif gap_s >= SHORT_GAP_S:
+            self._learn(min(counted / gap_s, self.per_s))
+        else:
+            self._learn(self.per_s * SHARP_CUT / CUT, guessed=True)
+
+    def _end_silence(self, sent: Sent) -> None:
+        """Accepted, after several refusals in a row."""
+        self._counted_from = sent.at
+        silence_s = sent.at - self._row_began_at
+        if silence_s < SILENCE_S:
+            self._learn(self.per_s * SHARP_CUT / CUT, guessed=True)
+            return
+        # A sliding minute lets in again somewhere between the sum that was refused last and the one accepted now;
+        # a very slow bucket, as soon as what was refused is paid for.
+        by_minute = (self._minute_at_cut + sent.minute) / 2 / WINDOW_S
+        by_debt = self._row_units / silence_s
+        limit = min(max(by_minute, by_debt), self.limit_per_s or self.per_s)
+        minute = limit * WINDOW_S if by_minute >= by_debt else None
+        self._learn(limit, minute=minute, guessed=True, cut_most=TWICE_CUT_MOST)
+
+    def _learn(
+        self,
+        limit_per_s: float,
+        *,
+        minute: float | None = None,
+        guessed: bool = False,
+        cut_most: float = CUT_MOST,
+    ) -> None:
+        """Begin a new curve toward this limit; `minute`: the sum over a minute that must not be exceeded meanwhile."""
+        limit_per_s = max(limit_per_s, self.per_s * cut_most)
+        if minute is not None:
+            minute = max(minute, limit_per_s * WINDOW_S)
+        self.limit_per_s = min(max(limit_per_s, LEAST_PER_S), self.most_per_s)
+        self._minute_limit = minute
+        self._used_s = 0.0
+        spaced_s = RETURN_REQUESTS * self.mean_units / self.limit_per_s
+        self._return_s = RETURN_GUESSED_S if guessed else min(max(RETURN_S, spaced_s), RETURN_MOST_S)
+        self.per_s = max(self.limit_per_s * CUT, LEAST_PER_S)
+
+    def _curve(self) -> float:
+        """Return the allowed rate as a part of the limit: from CUT, flat around 1, then ever steeper."""
+        returns = self._used_s / self._return_s - 1
+        if returns <= GONE_AT:
+            return 1 + (1 - CUT) * returns**3
+        gone_s = (returns - GONE_AT) * self._return_s
+        return (1 + (1 - CUT) * GONE_AT**3) * 2 ** min(gone_s / DOUBLE_S, 64.0)
+
+    def _is_used(self, now: float) -> bool:
+        if self._minute_limit is not None:
+            return self._meter.sum(now) >= self._minute_limit * FILLED
+        allowed_s = min(max(now - self._begun_at, 1.0), WINDOW_S)
+        return self._meter.sum(now) * GROWTH_MOST >= self.per_s * allowed_s
+
+    def _fill(self, now: float) -> None:
+        if now > self._filled_at:
+            self._level = min(self._level + (now - self._filled_at) * self.per_s, self.per_s * BURST_S)
+            self._filled_at = now
