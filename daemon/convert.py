@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +24,11 @@ from daemon.results import nifti, preview
 from daemon.series import Member, Selection, folder_name, renumbering, select
 from daemon.spool import gigabytes
 
+CONVERTER_TRIES = 3
+"""So often may a converter crash, hang or run out of memory; then the series is held."""
+AGAIN_S = 5.0
 _CHUNK_BYTES = 1 << 20
+_RUN = "run"
 PREVIEW_NAME = "preview.jpg"
 MIME_TYPES = {".gz": "application/gzip", ".json": "application/json", ".jpg": "image/jpeg"}
 
@@ -52,7 +57,12 @@ def convert(context: Context, revision: RevisionRow) -> Converted | Ignored:
         work = context.spool.working_dir(*key)
         try:
             return _make(context, revision, selection, input_bytes, work)
-        except (OSError, Transient):
+        except Refused as exc:
+            _keep_the_log(work)
+            if exc.code in nifti.MAY_PASS and revision.tries + 1 < CONVERTER_TRIES:
+                raise Transient(exc.code, exc.what, remedy=exc.remedy, retry_after_s=AGAIN_S) from exc
+            raise
+        except Exception:
             # Half of a conversion would keep the room that it waits for.
             context.spool.drop_working_dir(work)
             raise
@@ -89,6 +99,13 @@ def _path(context: Context, ref: InputRef) -> Path:
     return context.spool.input_path(ref.file_id, ref.head_revision_id)
 
 
+def _keep_the_log(work: Path) -> None:
+    """Leave nothing of a failed conversion but what the converter said: a held series may lie for weeks."""
+    for left in work.iterdir():
+        if left.name != _RUN:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
 def _make(
     context: Context, revision: RevisionRow, selection: Selection, input_bytes: int, work: Path
 ) -> Converted:
@@ -104,7 +121,7 @@ def _make(
     inputs = _prepare(context, selection, work)
     try:
         conversion = nifti.convert(
-            inputs, name, work / "run", _limits(context, input_bytes), instances=instances
+            inputs, name, work / _RUN, _limits(context, input_bytes), instances=instances
         )
     except Refused as exc:
         if exc.code in nifti.OF_THE_MACHINE:
@@ -116,7 +133,7 @@ def _make(
     for path in conversion.files:
         path.rename(made / path.name)
     if context.settings.results.preview:
-        _preview(context, selection, volumes, made)
+        _preview([path for _, path in inputs], volumes, made)
     results = tuple(_result(path) for path in sorted(made.iterdir()))
     context.spool.keep_results(made, revision.series_id, revision.n, revision.attempt)
     context.spool.drop_working_dir(work)
@@ -136,11 +153,14 @@ def _prepare(context: Context, selection: Selection, work: Path) -> list[tuple[s
     """
     numbers = renumbering([member.instance for member in selection.kept])
     inputs = []
+    left_bytes = context.spool.most_bytes()
     for index, member in enumerate(selection.kept):
         path = _path(context, member.ref)
         if numbers or not member.instance.preamble:
             rewritten = work / f"{index:06d}.part10"
-            as_part10(path, rewritten, instance_number=numbers[index] if numbers else None)
+            number = numbers[index] if numbers else None
+            as_part10(path, rewritten, instance_number=number, most_bytes=left_bytes)
+            left_bytes = max(0, left_bytes - rewritten.stat().st_size)
             path = rewritten
         inputs.append((f"{index:06d}.dcm", path))
     return inputs
@@ -155,10 +175,13 @@ def _limits(context: Context, input_bytes: int) -> nifti.Limits:
     )
 
 
-def _preview(context: Context, selection: Selection, volumes: tuple[Volume, ...], made: Path) -> None:
-    """Make the contact sheet, from the images or else from the first volume. It never fails a delivery."""
+def _preview(paths: Sequence[Path], volumes: tuple[Volume, ...], made: Path) -> None:
+    """Make the contact sheet, from the images or else from the first volume. It never fails a delivery.
+
+    Args:
+        paths: what the converter read: a deflated original would have to be inflated as a whole, in memory.
+    """
     target = made / PREVIEW_NAME
-    paths = [_path(context, member.ref) for member in selection.kept]
     if not preview.contact_sheet(paths, target):
         primary = next((volume for volume in volumes if volume.role == "primary"), volumes[0])
         preview.contact_sheet_from_volume(made / primary.name, target)

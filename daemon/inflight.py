@@ -6,9 +6,9 @@ memory, connections and timeouts for nothing. So the number follows the ratio of
 little is under way to the time that it takes now, as Netflix's gradient does, with the square root of the number as
 room to grow. Times of small and large files are not compared with each other: each size has a base of its own.
 
-The base is the shortest mean so far. It never follows the times of now, as each rise would then allow the next one;
-but lines change: where transfers have taken long for a while, a few are let through by twos, and what they
-take is the new base. That costs nothing, as the line is full anyway, or so slow that two fill it.
+It begins with as many as it may have. The base is what transfers take by twos: from time to time a few are let
+through like that, sooner where they have taken long for a while, because lines change. The base never follows the
+times of now by itself: then each rise would allow the next one.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 
-START = 2
+QUIET = 2
 """Few enough to see what a transfer takes when the line is quiet."""
 LEAST_SEEN = 8
 """Transfers between two decisions; twice the number under way, when that is more."""
 TOLERANCE = 1.5
 CHANGE = 0.5
-LOOK_AFTER = 20
-"""So many decisions with long times in a row, and the base is measured anew."""
+FIRST_LOOK = 20
+LOOK_EVERY = 200
+"""So many decisions lie between two looks at the base, of two decisions each."""
+LOOK_WHEN_LONG = 20
+"""So many decisions with long times in a row are reason enough."""
 
 
 class InFlight:
@@ -35,19 +38,20 @@ class InFlight:
 
     def __init__(self, most: int) -> None:
         self._most = max(most, 1)
-        self._wanted = float(min(START, self._most))
+        self._wanted = float(self._most)
         self._base_s: dict[int, float] = {}
         self._took_s: defaultdict[int, list[float]] = defaultdict(list)
         self._seen = 0
         self._was_full = False
         self._long = 0
+        self._until_look = FIRST_LOOK
         self._looks = 0
         """Decisions left of a look at the base: first those that began before it must end, then it is measured."""
 
     @property
     def number(self) -> int:
         """How many transfers there should be now."""
-        return min(START, self._most) if self._looks else max(1, min(self._most, int(self._wanted)))
+        return min(QUIET, self._most) if self._looks else max(1, min(self._most, int(self._wanted)))
 
     def done(self, took_s: float, size_bytes: int, under_way: int) -> None:
         """A transfer succeeded.
@@ -70,6 +74,7 @@ class InFlight:
             self._looks -= 1
             if not self._looks:
                 self._base_s.update(means)
+                self._long, self._until_look = 0, LOOK_EVERY
             return
         for size, mean in means.items():
             self._base_s[size] = min(self._base_s.get(size, mean), mean)
@@ -81,8 +86,9 @@ class InFlight:
         wanted = self._wanted * max(0.5, min(1.0, ratio)) + math.sqrt(self._wanted)
         self._wanted += (wanted - self._wanted) * CHANGE
         self._wanted = max(1.0, min(self._wanted, float(self._most)))
-        if self._long >= LOOK_AFTER:
-            self._long, self._looks = 0, 2
+        self._until_look -= 1
+        if self._until_look <= 0 or self._long >= LOOK_WHEN_LONG:
+            self._looks = 2
 
 
 def _class(size_bytes: int) -> int:

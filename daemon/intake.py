@@ -295,6 +295,11 @@ class Intake:
                 with self._ledger.write():
                     crawls.owe_recheck(listing.folder_id)
                 break
+            except PageTokenRefused as exc:
+                # What the other pages would have shown is still owed: the listing begins again.
+                raise Transient(
+                    "LISTING_AGED", f"a page token of the listing of {listing.folder_id} is refused"
+                ) from exc
             except Refused as exc:
                 if exc.scope is not Scope.ITEM:
                     raise

@@ -7,12 +7,14 @@ from loguru import logger
 from daemon.clock import Clock
 from daemon.config import FolderRef, Settings
 from daemon.drive.client import Drive
-from daemon.errors import NotThere, Refused, Scope
+from daemon.errors import NotThere, Refused, Scope, Transient
 from daemon.ledger import Ledger
 from daemon.model import File
 from daemon.tree import Places
 
 _DEPTH_AT_MOST = 100  # Drive allows no deeper folders
+_CLOSED = frozenset({"NO_PERMISSION", "FORBIDDEN", "TOO_DEEP"})
+"""Codes of folders that Drive does not let us use: a person must act, as with those that we find wrong ourselves."""
 
 
 class Unusable(Refused):
@@ -29,7 +31,20 @@ def resolve(drive: Drive, ledger: Ledger, settings: Settings, clock: Clock) -> P
 
     Raises:
         Unusable: `SOURCE_MISSING`, `OUTPUT_INSIDE_SOURCE`, `OUTPUT_NOT_WRITABLE` …, with a remedy.
+        Transient: `CHANGED_MEANWHILE`: look again.
     """
+    try:
+        return _resolve(drive, ledger, settings, clock)
+    except NotThere as exc:
+        # A folder that was found a moment ago: the next look finds it, or says what is missing.
+        raise Transient("CHANGED_MEANWHILE", "a folder on the way to source or output is gone") from exc
+    except Refused as exc:
+        if exc.code not in _CLOSED:
+            raise
+        raise Unusable(exc.code, exc.what, exc.remedy) from exc
+
+
+def _resolve(drive: Drive, ledger: Ledger, settings: Settings, clock: Clock) -> Places:
     source = find_source(drive, ledger, settings)
     output = known(drive, ledger, "output", settings.drive.output) or _find_output(
         drive, ledger, settings.drive.output, clock
@@ -146,7 +161,14 @@ def _make(drive: Drive, ledger: Ledger, parent_id: str, name: str, clock: Clock)
         deliveries.stock(drive.generate_ids(10), clock.now())
     folder = deliveries.out_folder(parent_id, f"output:{name}")
     logger.info("Making the output folder {}", folder.folder_id)
-    made = drive.create_folder(file_id=folder.folder_id, name=name, parent_id=parent_id, properties={})
+    try:
+        made = drive.create_folder(file_id=folder.folder_id, name=name, parent_id=parent_id, properties={})
+    except Refused as exc:
+        if exc.code == "ID_REFUSED":
+            # It had grown too old: the next start takes another one, and would meet this one for ever.
+            deliveries.forget_folder(folder.folder_id)
+            raise Transient(exc.code, exc.what) from exc
+        raise
     if made.trashed:
         # A person threw the earlier one away: the id is used up, the next call takes another.
         deliveries.forget_folder(folder.folder_id)

@@ -2,7 +2,8 @@
 
 Layout: ``in/<2 hex>/<key>`` (inputs), ``out/<series>-<revision>-<attempt>/`` (results), ``tmp/`` (everything
 unfinished; emptied at start, but for ``tmp/<key>.part``: the beginning of one revision of one file, with which its
-download goes on). A name without ``tmp/`` in its path is whole: written, fsynced, then renamed.
+download goes on). A name without ``tmp/`` in its path is whole: written, then renamed. Results are fsynced, too. Inputs
+are not, for Drive has them: after a power loss they may be damaged, so whoever converts them looks at their md5 first.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from daemon.errors import Scope, Transient, disk_full, of_the_disk
@@ -23,6 +25,7 @@ _GB = 10**9
 _PART = ".part"
 PARTIAL_LIFE_S = 86400.0
 _PROBE_BYTES = 64 * 1024
+_PATHS_KEPT = 4096
 _AGAIN_S = 60.0
 """How long one thing waits for which alone the disk has no room."""
 
@@ -44,6 +47,7 @@ class Spool:
         self._max_bytes = max_bytes
         self._disk_reserve_bytes = disk_reserve_bytes
         self._lock = threading.Lock()
+        self._path_of = lru_cache(_PATHS_KEPT)(self._path)
         self._pending_bytes = 0
         self._make_folders()
         for left in list(self._tmp.iterdir()):
@@ -69,6 +73,9 @@ class Spool:
 
     def input_path(self, file_id: str, head_revision_id: str) -> Path:
         """Return where the bytes of this revision lie, or would lie."""
+        return self._path_of(file_id, head_revision_id)
+
+    def _path(self, file_id: str, head_revision_id: str) -> Path:
         key = hashlib.sha256(f"{file_id}\0{head_revision_id}".encode()).hexdigest()[:40]
         return self._in / key[:2] / key
 
@@ -103,15 +110,16 @@ class Spool:
                 )
             self._receiving.add(path)
         try:
-            self._make_folders()
+            if not self._tmp.is_dir():
+                self._make_folders()
             yield path
         finally:
             with self._lock:
                 self._receiving.discard(path)
                 self._partials.pop(path, None)
-                if kept_bytes := path.stat().st_size if path.exists() else 0:
+                if kept_bytes := _size_or_none(path):
                     self._partials[path] = kept_bytes
-                else:
+                elif kept_bytes is not None:
                     path.unlink(missing_ok=True)
 
     def sweep_partials(self, wanted: Callable[[int], Iterable[tuple[str, str]]], now_epoch_s: float) -> int:
@@ -142,16 +150,14 @@ class Spool:
             return True
 
     def keep_input(self, incoming: Path, file_id: str, head_revision_id: str) -> None:
-        """Give verified, fsynced bytes their final name."""
+        """Give verified bytes their final name."""
         target = self.input_path(file_id, head_revision_id)
-        new_folder = not target.parent.exists()
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        size_bytes = incoming.stat().st_size
-        replaced_bytes = target.stat().st_size if target.exists() else 0
-        incoming.replace(target)
-        sync_directory(target.parent)
-        if new_folder:
-            sync_directory(self._in)
+        size_bytes, replaced_bytes = incoming.stat().st_size, _size_or_none(target) or 0
+        try:
+            incoming.replace(target)
+        except FileNotFoundError:
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            incoming.replace(target)
         with self._lock:
             self._partials.pop(incoming, None)
             self._inputs_bytes += size_bytes - replaced_bytes
@@ -274,6 +280,10 @@ class Spool:
             free_bytes = shutil.disk_usage(self._tmp).free
         return free_bytes - self._pending_bytes - self._disk_reserve_bytes
 
+    def most_bytes(self) -> int:
+        """Return what one conversion may write beside its inputs: as much as a spool, if the disk has so much left."""
+        return max(0, min(self._max_bytes, self._spare_bytes()))
+
     def short_of_disk(self, size_bytes: int) -> bool:
         """Whether it is the disk that has no room: filled by others, for it could hold the whole spool otherwise."""
         if self._spare_bytes() >= size_bytes:
@@ -348,6 +358,14 @@ def sync_file(path: Path) -> None:
     """Flush a file's bytes to the disk."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
+
+
+def _size_or_none(path: Path) -> int | None:
+    """Return how many bytes a file has; None where there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def sync_directory(path: Path) -> None:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from loguru import logger
@@ -16,8 +16,9 @@ from daemon.context import Context
 from daemon.errors import DISK_FAILS, Kind, Scope, Transient, Trouble, disk_full, of_the_disk
 from daemon.inflight import InFlight
 from daemon.ledger import FileRow, RevisionRow
-from daemon.lifecycle import FINAL, Event
+from daemon.lifecycle import FINAL, Event, FileState, after
 from daemon.log import about
+from daemon.outcomes import FileOutcome
 from daemon.pipeline import LANE_SCOPES, STEPS, Lane, Step, states_of
 from daemon.scopes import PROBE_AT_LEAST_EVERY_S
 from daemon.spool import gigabytes
@@ -271,26 +272,44 @@ class Workers:
             taken_bytes: what has to come from Drive; 0: all of it lies in the spool.
         """
         files = self._context.ledger.files
+        fetched: tuple[FileRow, FileOutcome] | None = None
         with about(file_id=row.file_id):
             while row.state not in FINAL:
                 step = STEPS[row.state]
                 try:
                     began_s = time.monotonic()
                     outcome = step.function(self._context, row)
-                    if outcome.event is Event.FETCHED and taken_bytes:
-                        self._fetched(time.monotonic() - began_s, taken_bytes)
-                    files.apply(row, outcome, self._context.clock.now(), self.download_clock_s)
+                    if outcome.event is Event.FETCHED:
+                        if taken_bytes:
+                            self._fetched(time.monotonic() - began_s, taken_bytes)
+                        self._opened(step)
+                        # Written together with what the header says: one commit less, and a start finds no bytes that
+                        # are taken for whole and were not fsynced.
+                        fetched, row = (row, outcome), replace(row, state=FileState.FETCHED, tries=0)
+                        continue
+                    self._write(row, outcome, fetched)
                     self._opened(step)
                 except Exception as exc:  # noqa: BLE001 - judged there, by kind
-                    self._file_failed(row, exc)
+                    self._file_failed(row if fetched is None else fetched[0], exc)
                     return
                 logger.debug("{}", outcome.event)
-                following = files.get(*row.key)
-                if following is None or following.state is row.state:
-                    return
+                state, fetched = after(row.state, outcome.event), None
+                following = None if state in FINAL else files.get(*row.key)
+                if following is None or following.state is not state:
+                    break
                 row = following
-            if row.state.name == "IGNORED":
+            if state is FileState.IGNORED:
                 self._context.spool.drop_inputs([row.key])
+
+    def _write(
+        self, row: FileRow, outcome: FileOutcome, before: tuple[FileRow, FileOutcome] | None = None
+    ) -> None:
+        """Write an outcome, and the one before it, in one transaction."""
+        ledger, now = self._context.ledger, self._context.clock.now()
+        with ledger.write():
+            for each in (before, (row, outcome)):
+                if each is not None:
+                    ledger.files.apply(*each, now, self.download_clock_s)
 
     def _fetched(self, took_s: float, size_bytes: int) -> None:
         """What one download took says how many are worth having."""

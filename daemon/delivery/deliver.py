@@ -129,6 +129,10 @@ def _look_and_plan(job: Job, folder_id: str) -> Plan:
 
 def _carry_out(job: Job, plan: Plan, folder_id: str) -> None:
     deliveries, series_id = job.context.ledger.deliveries, job.series.series_id
+    unverified = {result.name for result in job.results if not result.verified}
+    if right := unverified.intersection(plan.right):
+        # Read back just now; a crash, or an earlier revision with the same content, left them so.
+        deliveries.verified(job.revision, *sorted(right))
     new = {action.result.file_id for action in plan.actions if isinstance(action, MoveIn)}
     begun = any(result.verified for result in job.results if result.file_id in new)
     staging: File | None = None

@@ -60,11 +60,13 @@ class Plan:
             that until then the folder does not match it; only then results that no longer exist go.
         edited: ids of results whose content a person changed.
         gone: ids of wanted results that a person trashed, deleted or moved out.
+        right: names of results that lie in their place already, with the right content.
     """
 
     actions: tuple[Action, ...] = ()
     edited: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
+    right: tuple[str, ...] = ()
 
 
 def plan_delivery(
@@ -86,6 +88,7 @@ def plan_delivery(
     wanted = {result.name: result for result in results}
     edited: list[str] = []
     gone: list[str] = []
+    right: list[str] = []
     updates: list[Update] = []
     removals: list[Trash | Disown] = []
     for name, file_id in sorted(owned.items()):
@@ -98,6 +101,7 @@ def plan_delivery(
             removals.append(Disown(name, file_id))
         elif target is not None:
             if file.md5_checksum == target.md5_checksum:
+                right.append(name)
                 continue
             if file.md5_checksum not in sent[file_id]:
                 edited.append(file_id)
@@ -111,7 +115,7 @@ def plan_delivery(
     uploads = [Upload(result) for result in new if not result.verified]
     changes: list[MoveIn | Update] = [*map(MoveIn, new), *updates]
     changes.sort(key=lambda action: action.result.name == MANIFEST)
-    return Plan((*uploads, *changes, *removals), tuple(edited), tuple(gone))
+    return Plan((*uploads, *changes, *removals), tuple(edited), tuple(gone), tuple(right))
 
 
 def fault_of(file: File, result: ResultRow, *, mark: str, folder_id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import threading
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ _WANTED = pixels.DESCRIPTION | frozenset(
 Planes = dict[int, list[tuple[values.Vector | None, values.Orientation | None]]]
 """Tag of the shared or the per-frame functional groups → where each of its items lies."""
 _FRAMES_MAX_BYTES = 64 * 1024**2
+_one_inflated = threading.Lock()
 _ARCHIVES = (
     b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08", b"\x1f\x8b", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"BZh",
     b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd",
@@ -152,9 +154,14 @@ def _read(source: Source) -> Instance:
     meta = values.Header(opening.meta)
     if meta.text(0x00020002) == MEDIA_STORAGE_DIRECTORY:
         raise NotAnInput(DICOMDIR)
-    offset = opening.dataset_offset
     if opening.deflated:
-        source, offset = inflated(source.stream, offset), 0
+        # They are rare, and each takes up to `INFLATED_HEAD_BYTES`: as many as there are workers would be too much.
+        with _one_inflated:
+            return _read_data_set(inflated(source.stream, opening.dataset_offset), 0, opening, meta)
+    return _read_data_set(source, opening.dataset_offset, opening, meta)
+
+
+def _read_data_set(source: Source, offset: int, opening: Opening, meta: values.Header) -> Instance:
     found: dict[int, RawDataElement] = {}
     early = False
     stop: Stop | None = None

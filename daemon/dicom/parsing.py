@@ -7,6 +7,7 @@ Source: DICOM PS3.5 chapter 7 (data set), PS3.10 chapter 7 (file format).
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from daemon.dicom import values
 from daemon.dicom.source import Malformed, Source
 
 UNDEFINED = 0xFFFFFFFF
+HEAD_BYTES = 32 * 1024
 ITEM, SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
 TRANSFER_SYNTAX = 0x00020010
 _VRS = frozenset(vr.encode("ascii") for vr in VR if len(vr) == 2)
@@ -153,6 +155,8 @@ def read(
         EndedEarly: the source ends within an element. Malformed: it is larger than any real header.
     """
     stopped: list[Stop] = []
+    if stop := _read_short(source, opening, found, offset=offset, wanted=wanted, until=until):
+        return stop
 
     def stop_when(tag: BaseTag, vr: str | None, length: int) -> bool:
         # At an undefined length too, because pydicom would hold all that it spans.
@@ -179,6 +183,53 @@ def read(
         if until(stop.tag):
             return stop
         offset = end_of(source, stop, opening)
+
+
+def _read_short(
+    source: Source,
+    opening: Opening,
+    found: dict[int, RawDataElement],
+    *,
+    offset: int,
+    wanted: Collection[int],
+    until: Callable[[int], bool],
+) -> Stop | None:
+    """Try whether all that `read` looks for lies in the next few KB, as in most files; None: `read` must look.
+
+    pydicom then reads from memory, at a third of the cost of a source that measures each of its reads.
+    """
+    source.seek(offset)
+    head = io.BytesIO(source.read(min(HEAD_BYTES, source.size_bytes - offset)))
+    source.seek(offset)
+    stopped: list[Stop] = []
+
+    def stop_when(tag: BaseTag, vr: str | None, length: int) -> bool:
+        if length == UNDEFINED or tag >> 16 == 0xFFFE or until(tag):
+            stopped.append(Stop(tag, vr, length, offset + head.tell()))
+            return True
+        return False
+
+    elements = []
+    try:
+        for element in data_element_generator(
+            head,
+            opening.implicit,
+            opening.little_endian,
+            stop_when=stop_when,
+            defer_size=values.MAX_BYTES,
+            specific_tags=list(wanted),
+        ):
+            if not isinstance(element, RawDataElement):
+                return None
+            elements.append(element)
+    except Exception:  # noqa: BLE001 - whatever it is, `read` meets it again and says what it means
+        return None
+    if not stopped or not until(stopped[0].tag):
+        return None
+    for element in elements:
+        found[element.tag] = element._replace(value_tell=offset + element.value_tell)
+    source.seek(offset + head.tell())
+    return stopped[0]
 
 
 def items(source: Source, sequence: Stop, opening: Opening) -> Iterator[Dataset]:

@@ -16,7 +16,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from daemon.dicom import parsing, values
 from daemon.dicom.header import told
-from daemon.dicom.source import Source, inflate
+from daemon.dicom.source import INFLATED_MAX_BYTES, Source, inflate
+from daemon.errors import Refused
 from daemon.series import undecodable_syntax
 
 __all__ = ["UNDECODABLE_SYNTAXES", "as_part10", "undecodable_syntax"]
@@ -29,7 +30,9 @@ _SOP_CLASS, _SOP_INSTANCE = 0x00080016, 0x00080018
 _IMPLEMENTATION_UID = "2.25.326148295640190341213741129358846137201"
 
 
-def as_part10(source: Path, target: Path, *, instance_number: int | None = None) -> None:
+def as_part10(
+    source: Path, target: Path, *, instance_number: int | None = None, most_bytes: int = INFLATED_MAX_BYTES
+) -> None:
     """Write a DICOM file that lacks preamble or file meta, or is deflated, as plain Part 10.
 
     A deflated data set becomes explicit VR little endian; any other keeps its bytes. Streams: memory stays flat.
@@ -38,8 +41,9 @@ def as_part10(source: Path, target: Path, *, instance_number: int | None = None)
     Args:
         instance_number: replaces the file's own, for images that the converter would take for duplicates
             (`series.renumbering`).
+        most_bytes: to which a deflated data set may inflate; it may be a thousand times as large as the file.
     Raises:
-        Refused: ``DAMAGED`` or ``TRUNCATED``, as `header.read_instance` would.
+        Refused: ``DAMAGED`` or ``TRUNCATED``, as `header.read_instance` would; ``UNPACKED_TOO_LARGE``: it is larger.
         OSError: no space, not readable.
     Source: DICOM PS3.10 7.1, DICOM File Meta Information; PS3.5 A.5, deflated.
     """
@@ -49,7 +53,7 @@ def as_part10(source: Path, target: Path, *, instance_number: int | None = None)
     )
     try:
         with source.open("rb") as stream, partial.open("wb") as out:
-            _rewrite(stream, out)
+            _rewrite(stream, out, most_bytes)
         if instance_number is not None:
             with partial.open("rb") as stream, numbered.open("wb") as out:
                 _number(stream, out, instance_number)
@@ -62,7 +66,7 @@ def as_part10(source: Path, target: Path, *, instance_number: int | None = None)
         numbered.unlink(missing_ok=True)
 
 
-def _rewrite(stream: BinaryIO, out: BinaryIO) -> None:
+def _rewrite(stream: BinaryIO, out: BinaryIO, most_bytes: int) -> None:
     source = Source(stream)
     opening = parsing.open_source(source)
     meta = values.Header(opening.meta)
@@ -87,6 +91,13 @@ def _rewrite(stream: BinaryIO, out: BinaryIO) -> None:
     out.write(_preamble(sop_class, sop_instance, syntax))
     if opening.deflated:
         for data in inflate(stream, opening.dataset_offset):
+            most_bytes -= len(data)
+            if most_bytes < 0:
+                raise Refused(
+                    "UNPACKED_TOO_LARGE",
+                    "The deflated images of the series take more room than there is",
+                    remedy="Make room in the spool (work.spool_max_gb) and on its disk, then retry; or export without deflate",
+                )
             out.write(data)
     else:
         stream.seek(opening.dataset_offset)

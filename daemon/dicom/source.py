@@ -18,7 +18,7 @@ READS_AT_ONCE_MAX = 600_000
 """Of one item of a sequence, which pydicom holds as a whole: some 200 MB of objects at worst."""
 BYTES_AT_ONCE_MAX = 256 * 1024**2
 INFLATED_MAX_BYTES = 4 * 1024**3
-INFLATED_HEAD_BYTES = 64 * 1024**2
+INFLATED_HEAD_BYTES = 32 * 1024**2
 """Of a deflated data set this much is kept in memory; what lies behind is only counted."""
 _CHUNK_BYTES = 1 << 18
 _SMALL_BYTES = 8192
@@ -137,7 +137,7 @@ def inflate(stream: BinaryIO, offset: int) -> Iterator[bytes]:
     while not inflater.eof:
         pending = pending or stream.read(_CHUNK_BYTES)
         try:
-            data = inflater.decompress(pending, 1 << 22)
+            data = inflater.decompress(pending, _CHUNK_BYTES)
         except zlib.error:
             raise Malformed("its deflated data set cannot be inflated") from None
         if not pending and not data and not inflater.eof:

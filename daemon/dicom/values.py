@@ -37,7 +37,7 @@ _UID = re.compile(r"[A-Za-z0-9.\-]{1,128}")
 _TEXT_VRS = frozenset({"AS", "CS", "DA", "DT", "LO", "SH", "TM", "UI"})
 _NUMBER_VRS = {"DS": float, "IS": int}
 _BINARY_VRS = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d"}
-_PLAIN = re.compile(rb"[ -~]*\0?")
+_PLAIN = re.compile(rb"[ -~]+")
 """Printable ASCII, which it is whatever SpecificCharacterSet says; an escape sequence is none."""
 
 Vector = tuple[float, float, float]
@@ -55,15 +55,16 @@ class Header:
 
     def text(self, tag: int) -> str:
         """Return a text, decoded by SpecificCharacterSet; of several values the first."""
-        return next(iter(self.texts(tag)), "")
+        found = self.texts(tag)
+        return found[0] if found else ""
 
     def texts(self, tag: int) -> tuple[str, ...]:
-        found = tuple(
+        found = [
             str(value).strip(" \0\t\r\n")
             for value in self._values(tag)
             if isinstance(value, str | int | float)
-        )
-        return found if any(found) else ()
+        ]
+        return tuple(found) if any(found) else ()
 
     def uid(self, tag: int) -> str:
         """Return a UID, or empty for what cannot be one. Anonymisers write letters; names (``A^B``) do not pass."""
@@ -76,10 +77,11 @@ class Header:
         return int(value) if value is not None and value == int(value) and abs(value) < 2**32 else None
 
     def number(self, tag: int) -> float | None:
-        return next(iter(self.numbers(tag)), None)
+        found = self._values(tag)
+        return number(found[0]) if found else None
 
     def numbers(self, tag: int) -> tuple[float | None, ...]:
-        return tuple(number(value) for value in self._values(tag))
+        return tuple([number(value) for value in self._values(tag)])
 
     def _values(self, tag: int) -> tuple[Any, ...]:
         raw = self._found.get(tag)
@@ -109,9 +111,11 @@ def _plain_values(raw: RawDataElement) -> tuple[str | float, ...] | None:
             return None
         return struct.unpack(f"{'<' if raw.is_little_endian else '>'}{layout}", data)
     convert = _NUMBER_VRS.get(vr)
+    if vr == "UI":
+        data = data.removesuffix(b"\0")  # which pads a UID
     if (convert is None and vr not in _TEXT_VRS) or not _PLAIN.fullmatch(data):
         return None
-    parts = data.decode("ascii").rstrip(" \0").split("\\")
+    parts = data.decode("ascii").rstrip(" ").split("\\")
     if convert is not None:
         try:
             for part in parts:

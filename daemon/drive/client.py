@@ -19,11 +19,11 @@ from daemon.drive.answers import (
     quoted,
 )
 from daemon.drive.downloads import Download
-from daemon.drive.errors import Act, bad_answer
+from daemon.drive.errors import Act, Finding, bad_answer
 from daemon.drive.requests import ANSWERED, Requests
 from daemon.drive.uploads import Sessions, Source, Upload
 from daemon.drive.wire import Exchange
-from daemon.errors import NotThere
+from daemon.errors import NotThere, PageTokenRefused, Transient
 from daemon.model import FOLDER_MIME, Account, ChangePage, File, FilePage
 
 PAGE_SIZE = 1000
@@ -53,7 +53,7 @@ class Drive(Requests):
 
         Raises:
             NotThere: no such folder.
-            PageTokenRefused: the token has aged (hours); begin again without one.
+            PageTokenRefused: the token has aged (hours), or the folder went meanwhile; begin again without one.
         """
         return self._list(folder_id, children_query(folder_id, trashed=trashed), page_token, "name_natural")
 
@@ -274,30 +274,49 @@ class Drive(Requests):
 
     def _list(self, item: str, query: str, page_token: str, order_by: str | None = None) -> FilePage:
         where = {"corpora": "drive", "driveId": self.drive_id} if self.drive_id else {}
-        return self.ask(
-            "list",
-            Act.READ,
-            item,
-            lambda: self.files.list(
-                q=query,
-                pageToken=page_token or None,
-                pageSize=PAGE_SIZE,
-                orderBy=order_by,
-                spaces="drive",
-                supportsAllDrives=True,
-                includeItemsFromAllDrives=True,
-                fields=LIST_FIELDS,
-                **where,
-            ),
-            lambda data: file_page_of(data, page_token),
-        )
+        try:
+            return self.ask(
+                "list",
+                Act.READ,
+                item,
+                lambda: self.files.list(
+                    q=query,
+                    pageToken=page_token or None,
+                    pageSize=PAGE_SIZE,
+                    orderBy=order_by,
+                    spaces="drive",
+                    supportsAllDrives=True,
+                    includeItemsFromAllDrives=True,
+                    fields=LIST_FIELDS,
+                    **where,
+                ),
+                lambda data: file_page_of(data, page_token),
+            )
+        except NotThere as exc:
+            if not page_token:
+                raise
+            # 404 and 410 may be said of the token as well as of the folder: a listing from its start tells which.
+            raise PageTokenRefused(exc.what) from exc
 
     def _list_all(self, item: str, query: str) -> list[File]:
-        files: list[File] = []
+        """Return everything that a query finds, each item once; a refused page token begins it again."""
+        patience = self.patience()
+        while True:
+            try:
+                return self._pages(item, query)
+            except PageTokenRefused as exc:
+                aged = Transient(
+                    "LISTING_AGED", f"a page token of the list of {item or 'a search'} is refused"
+                )
+                aged.__cause__ = exc
+                patience.wait(Finding(aged, repeat=True), "list", item)
+
+    def _pages(self, item: str, query: str) -> list[File]:
+        files: dict[str, File] = {}
         token = ""
         while True:
             page = self._list(item, query, token)
-            files += page.files
+            files |= {file.file_id: file for file in page.files}
             token = page.next_page_token
             if not token:
-                return files
+                return list(files.values())

@@ -63,10 +63,8 @@ class Download:
                 "NO_CHECKSUM", f"Drive gives no md5 for {file.file_id}", remedy="Upload the file once more"
             )
         if file.size_bytes <= transfers.CHUNK_BYTES:
-            body = self._at_once() if file.size_bytes else b""
-            with self._target.open("wb") as out:
-                self._write(out, body)
-                self._seal(out)
+            self._target.write_bytes(self._at_once() if file.size_bytes else self._nothing())
+            self._progress(file.size_bytes)
         elif not (file.can_read_revisions and file.head_revision_id and self._pinned()):
             self._unpinned()
 
@@ -87,6 +85,11 @@ class Download:
                 return answer.body
         assert wrong is not None
         raise wrong
+
+    def _nothing(self) -> bytes:
+        if self._file.md5_checksum.lower() != self._md5.hexdigest():
+            raise self._mismatch()
+        return b""
 
     def _wrong(self, answer: Answer) -> Transient | None:
         file_id, size = self._file.file_id, len(answer.body)

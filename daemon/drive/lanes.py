@@ -62,16 +62,12 @@ def lane_of(kind: str) -> Lane:
 class Turns:
     """Whose turn it is where both lanes wait: that of the one which has had less, measured by its share.
 
-    A lane that comes back from idleness begins where the other one is: it saves nothing up.
+    A lane that comes back from idleness begins where the other one is: it has saved up one request, no more.
     """
 
     def __init__(self) -> None:
         self._had = dict.fromkeys(Lane, 0.0)
         self._latest = 0.0
-
-    def arrives(self, lane: Lane) -> None:
-        """The first request of a lane begins to wait."""
-        self._had[lane] = max(self._had[lane], self._latest)
 
     def goes(self, lane: Lane, units: float) -> None:
         """A request of this lane goes."""

@@ -147,8 +147,6 @@ class Pacer:
         """Return how much later the turn comes for those ahead in the queue; else all awake at once, and one goes."""
         queue = self._queues[lane]
         if ticket not in queue:
-            if not queue:
-                self._turns.arrives(lane)
             queue.append(ticket)
         return min(queue.index(ticket) * self._lanes.spacing_s(), QUEUE_MOST_S)
 

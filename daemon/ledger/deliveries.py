@@ -168,12 +168,14 @@ class Deliveries:
                     "INSERT OR IGNORE INTO sent VALUES (?, ?)", (result.file_id, result.md5_checksum)
                 )
 
-    def verified(self, revision: RevisionRow, name: str) -> None:
+    def verified(self, revision: RevisionRow, *names: str) -> None:
+        """Write down that these results were read back, and are what they should be."""
         with self._db.write():
-            self._db.execute(
-                "UPDATE result SET verified = 1 WHERE series_id = ? AND n = ? AND name = ?",
-                (*revision.key, name),
-            )
+            for name in names:
+                self._db.execute(
+                    "UPDATE result SET verified = 1 WHERE series_id = ? AND n = ? AND name = ?",
+                    (*revision.key, name),
+                )
 
     def ours(self, file_id: str) -> frozenset[str]:
         """Return the md5s of every content we ever gave this file."""

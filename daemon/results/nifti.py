@@ -35,12 +35,17 @@ OF_THE_MACHINE = frozenset(
 )
 """Refusals that a disk without room, or one that fails, looks like, too."""
 
+MAY_PASS = frozenset({"CONVERTER_CRASHED", "CONVERTER_TIMEOUT", "CONVERTER_MEMORY"})
+"""Refusals that another moment may not bring: the machine was out of memory, or too busy."""
+
 LOG_NAME = "converter.log"
 _OWN_NAME = "volume"
 """What dcm2niix calls its files: it would alter a prefix of ours (``__`` becomes ``_``), so we rename them."""
 _LAUNCHER = Path(__file__).with_name("limited.py")
-_LOG_READ_BYTES = 4 << 20
+_LOG_KEPT_BYTES = 4 << 20
 _POLL_S = 0.1
+_FILE_COSTS_BYTES = 4096
+"""What a file takes, however empty: so many of them fill a disk, too."""
 _LINK_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 _MEMORY_PHRASE = "memory ran out"
 _DISK_PHRASE = "the disk is full"
@@ -48,7 +53,10 @@ _DISK_PHRASE = "the disk is full"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one conversion may take: seconds of wall time, bytes of address space, bytes of output in all."""
+    """What one conversion may take: seconds of wall time, bytes of address space, bytes of output in all.
+
+    Whatever it writes counts as output: its log, and each file's own block.
+    """
 
     timeout_s: float
     memory_bytes: int
@@ -108,7 +116,8 @@ def convert(
     Args:
         inputs: (link name, path) for each file; the names are made of ids, ``[A-Za-z0-9._-]``, and differ.
         prefix: what all results' names start with; `series.folder_name`.
-        work_dir: a directory of this conversion alone; what an earlier attempt left in it is removed.
+        work_dir: a directory of this conversion alone; what an earlier attempt left in it is removed. Of a
+            failure nothing but the beginning of the log stays in it.
         instances: what the headers of the inputs say, if known: names the transfer syntax when nothing comes out,
             and lets slices be counted.
     Raises:
@@ -124,9 +133,31 @@ def convert(
     if instances and undecodable and all(undecodable_syntax(instance) for instance in instances):
         raise _unsupported(undecodable)
     out_dir, log_path = _prepare(inputs, work_dir)
+    try:
+        return _converted(inputs, prefix, work_dir, limits, instances, undecodable)
+    except Exception:
+        # Nobody needs half of a result, and a held series may lie for weeks: its room goes back now.
+        for directory in (work_dir / "in", out_dir):
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            if log_path.stat().st_size > _LOG_KEPT_BYTES:
+                os.truncate(log_path, _LOG_KEPT_BYTES)
+
+
+def _converted(
+    inputs: Sequence[tuple[str, Path]],
+    prefix: str,
+    work_dir: Path,
+    limits: Limits,
+    instances: Sequence[Instance],
+    undecodable: set[str],
+) -> Conversion:
+    out_dir, log_path = work_dir / "out", work_dir / LOG_NAME
     ended = _run([*ARGUMENTS, "-f", _OWN_NAME, "-o", str(out_dir), str(work_dir / "in")], work_dir, limits)
     with log_path.open("rb") as log:
-        lines = log.read(_LOG_READ_BYTES).decode("utf-8", "replace").splitlines()
+        lines = log.read(_LOG_KEPT_BYTES).decode("utf-8", "replace").splitlines()
     summary = summarise(lines)
     tight = max(2 * _decoded_bytes(inputs, instances), ended.peak_bytes) * 2 >= limits.memory_bytes
     _raise_for(ended, limits, ran_out=_MEMORY_PHRASE in summary.phrases, tight=tight)
@@ -203,7 +234,7 @@ def _run(arguments: Sequence[str], work_dir: Path, limits: Limits) -> _Ended:
                     peak = max(peak, _peak_bytes(process.pid))
                     if time.monotonic() > deadline:
                         stopped_for = "timeout"
-                    elif _size_bytes(work_dir / "out") > limits.output_bytes:
+                    elif _written_bytes(work_dir) > limits.output_bytes:
                         stopped_for = "output"
                     if stopped_for:
                         _kill(process)
@@ -213,7 +244,7 @@ def _run(arguments: Sequence[str], work_dir: Path, limits: Limits) -> _Ended:
             if process.returncode is None:
                 _kill(process)
                 process.wait()
-    if not stopped_for and _size_bytes(work_dir / "out") >= limits.output_bytes:
+    if not stopped_for and _written_bytes(work_dir) >= limits.output_bytes:
         stopped_for = "output"  # the limit of a single file stopped it, and it did not die of the signal
     return _Ended(returncode, stopped_for, peak)
 
@@ -234,11 +265,16 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _size_bytes(directory: Path) -> int:
+def _written_bytes(work_dir: Path) -> int:
+    """Return what a run takes on the disk, wherever below its directory; the links to its inputs are not its own."""
     total = 0
-    for path in directory.iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            total += path.stat().st_size
+    for folder, folders, names in os.walk(work_dir):
+        if folder == str(work_dir):
+            folders.remove("in")
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += (Path(folder) / name).lstat().st_size + _FILE_COSTS_BYTES
+        total += _FILE_COSTS_BYTES * len(folders)
     return total
 
 

@@ -27,6 +27,8 @@ SIDE = 6
 TILE_PX = 160
 JPEG_QUALITY = 85
 FRAME_MAX_PIXELS = 64 * 1024**2
+OWN_FRAME_MAX_PIXELS = 4 * 1024**2
+"""Larger frames take a hundred megabytes and more while they are scaled."""
 CHILD_TIMEOUT_S = 120.0
 CHILD_MEMORY_BYTES = 4 * 1024**3
 _LAUNCHER = Path(__file__).with_name("limited.py")
@@ -67,7 +69,7 @@ def contact_sheet(paths: Sequence[Path], target: Path) -> bool:
     """Write a JPEG of evenly spaced slices of a series.
 
     One frame is decoded at a time. Compressed frames are decoded in a process of its own, because the decoders are
-    C libraries and a crash in one must not take the daemon along.
+    C libraries and a crash in one must not take the daemon along; large ones too, because of the memory they take.
 
     Args:
         paths: the images, in slice order.
@@ -77,10 +79,10 @@ def contact_sheet(paths: Sequence[Path], target: Path) -> bool:
     """
     try:
         _silence()
-        frames, compressed = _chosen(paths)
+        frames, outside = _chosen(paths)
         if not frames:
             return False
-        return _in_child(frames, target) if compressed else _sheet_of_frames(frames, target)
+        return _in_child(frames, target) if outside else _sheet_of_frames(frames, target)
     except Exception:  # noqa: BLE001 - whatever a file holds: no picture is an answer, an exception would be none
         return False
 
@@ -121,23 +123,24 @@ def evenly(total: int, most: int) -> list[int]:
 
 
 def _chosen(paths: Sequence[Path]) -> tuple[list[Frame], bool]:
-    """Choose frames, and tell whether a C library is needed for one of them."""
+    """Choose frames, and tell whether one of them needs a C library, or so much memory that a child must bear it."""
     most = SIDE * SIDE
     picked = [paths[i] for i in evenly(len(paths), most)]
-    counts, compressed = [], False
+    counts, outside = [], False
     for path in picked:
-        header = dcmread(path, specific_tags=["NumberOfFrames"], stop_before_pixels=True)
+        header = dcmread(path, specific_tags=["NumberOfFrames", "Rows", "Columns"], stop_before_pixels=True)
         counts.append(max(1, int(header.get("NumberOfFrames") or 1)))
         syntax = UID(header.file_meta.get("TransferSyntaxUID", ""))
-        compressed |= syntax.is_transfer_syntax and syntax.is_encapsulated and syntax != RLELossless
+        outside |= syntax.is_transfer_syntax and syntax.is_encapsulated and syntax != RLELossless
+        outside |= int(header.get("Rows") or 0) * int(header.get("Columns") or 0) > OWN_FRAME_MAX_PIXELS
     if len(paths) > most:
-        return [(path, count // 2) for path, count in zip(picked, counts, strict=True)], compressed
+        return [(path, count // 2) for path, count in zip(picked, counts, strict=True)], outside
     wanted = set(evenly(sum(counts), most))
     frames, start = [], 0
     for path, count in zip(picked, counts, strict=True):
         frames += [(path, index - start) for index in sorted(wanted) if start <= index < start + count]
         start += count
-    return frames, compressed
+    return frames, outside
 
 
 def _sheet_of_frames(frames: Sequence[Frame], target: Path) -> bool:

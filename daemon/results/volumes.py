@@ -23,6 +23,13 @@ _PHASE = re.compile(r"_ph(?![A-Za-z])|_phase", re.IGNORECASE)
 _DERIVED = re.compile(r"_(ADC|ROI\d*|TRACE\w*|FA|MoCo|real|imaginary|Raw)(?![A-Za-z])")
 _ECHO = re.compile(r"_e\d+")
 _CHUNK_BYTES = 1 << 20
+_UNREADABLE = (
+    *(OSError, EOFError, ValueError, OverflowError, zlib.error),
+    nibabel.filebasedimages.ImageFileError,
+    # A scale that is no number, for one: dcm2niix copies what the images say.
+    nibabel.spatialimages.HeaderDataError,
+    nibabel.wrapstruct.WrapStructError,
+)
 
 
 def collect(out_dir: Path, prefix: str) -> tuple[Volume, ...]:
@@ -124,7 +131,7 @@ def _checked_shape(path: Path) -> tuple[int, ...]:
         with gzip.open(path) as inner:
             while data := inner.read(_CHUNK_BYTES):
                 length += len(data)
-    except (OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError) as exc:
+    except _UNREADABLE as exc:
         raise _broken(f"cannot be read ({type(exc).__name__})") from None
     if not np.isfinite(affine).all():
         raise _broken("has no finite affine")

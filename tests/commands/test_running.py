@@ -30,7 +30,7 @@ STATUS: dict[str, Any] = {
             "type": "array",
             "items": {"type": "object", "required": ["code", "files", "series", "since_epoch_s", "remedy"]},
         },
-        "drive": {"type": "object", "required": ["units_spent", "requests"]},
+        "drive": {"type": "object", "required": ["units_spent", "requests", "pace", "budget"]},
     },
 }  # fmt: skip
 

@@ -123,6 +123,19 @@ def test_what_people_did_is_told(
     assert (plan.edited, plan.gone) == (edited, gone)
 
 
+def test_what_is_right_already_is_told() -> None:
+    """It was just read back, so the ledger may say so; what is updated or missing was not."""
+    plan = plan_delivery(
+        results=[A, B, M],
+        owned=OLD,
+        seen={"id-a": there("a", "new"), "id-manifest.json": M_OLD},
+        sent={file_id: frozenset({"old"}) for file_id in OLD.values()},
+        folder_id=FOLDER,
+    )
+
+    assert plan.right == ("a",)
+
+
 def test_an_edited_result_that_is_not_wanted_is_never_trashed() -> None:
     """Not even by a deliberate rebuild: it stays where it is, and is a person's."""
     plan = plan_delivery(

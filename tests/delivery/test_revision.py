@@ -57,6 +57,14 @@ def test_changed_results_keep_their_ids(world: World) -> None:
     assert world.drive.get(before[PREVIEW].file_id).trashed
 
 
+def test_every_result_of_a_delivered_revision_was_read_back(world: World) -> None:
+    """Also what was right already: by an earlier revision, or by an update whose end a crash forgot."""
+    series_id = deliver_first(world)
+    world.deliver_all(next_revision(world, series_id))
+
+    assert all(row.verified for row in world.ledger.deliveries.results(series_id, 2))
+
+
 def test_every_content_we_ever_gave_is_ours(world: World) -> None:
     """A third revision does not take the second one's update for a person's edit."""
     series_id = deliver_first(world)

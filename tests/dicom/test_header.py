@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -29,7 +30,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from daemon.dicom import parsing, source, values
+from daemon.dicom import header, parsing, source, values
 from daemon.dicom.header import NotAnInput, is_image, read_instance
 from daemon.errors import Refused
 from daemon.phantom import Phantom, slice_of, write_series
@@ -620,6 +621,26 @@ def test_a_deflated_header_larger_than_any_real_one_is_refused(
     ct.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
 
     assert why_held(save(ct, tmp_path / "SECRET-FILE")) == "DAMAGED"
+
+
+@pytest.mark.parametrize("deflated", [True, False], ids=["deflated", "plain"])
+def test_deflated_files_are_inflated_one_at_a_time(
+    deflated: bool, ct: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory that one takes is bounded; that of all workers together would not be."""
+    if deflated:
+        ct.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    really, alone = header._read_data_set, []
+
+    def noted(*given: Any) -> Any:
+        alone.append(header._one_inflated.locked())
+        return really(*given)
+
+    monkeypatch.setattr(header, "_read_data_set", noted)
+    read_instance(save(ct, tmp_path / "SECRET-FILE"))
+
+    assert alone == [deflated]
+    assert not header._one_inflated.locked()
 
 
 def test_a_library_that_runs_out_of_memory_is_a_refusal(

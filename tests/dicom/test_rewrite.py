@@ -109,3 +109,15 @@ def test_damage_is_refused_and_leaves_no_half_file(
         as_part10(source, tmp_path / "new", instance_number=number)
 
     assert {path.name for path in tmp_path.iterdir()} <= {"source", "new"}
+
+
+def test_a_deflated_file_inflates_no_further_than_there_is_room(tmp_path: Path) -> None:
+    """A thousandfold is possible, and a series has hundreds of files."""
+    path = made(tmp_path / "deflated", str(DeflatedExplicitVRLittleEndian))
+    as_part10(path, tmp_path / "new", most_bytes=100_000)
+    (tmp_path / "new").unlink()
+    with pytest.raises(Refused, match="UNPACKED_TOO_LARGE") as caught:
+        as_part10(path, tmp_path / "new", most_bytes=300)
+
+    assert caught.value.remedy
+    assert list(tmp_path.iterdir()) == [path]

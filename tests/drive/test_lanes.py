@@ -172,11 +172,9 @@ class TestWhatARefusalIsAbout:
 
 
 class TestTurns:
-    def had(self, turns: Turns, lane: Lane, other: Lane, rounds: int, units: dict[Lane, float]) -> float:
+    def had(self, turns: Turns, lane: Lane, rounds: int, units: dict[Lane, float]) -> float:
         """Let whoever is first go; return the lane's part of all units."""
         total = dict.fromkeys(Lane, 0.0)
-        for each in (lane, other):
-            turns.arrives(each)
         for _ in range(rounds):
             first = turns.first()
             turns.goes(first, units[first])
@@ -186,7 +184,7 @@ class TestTurns:
     @given(st.floats(5, 200), st.floats(5, 200))
     def test_where_both_wait_uploads_get_a_quarter(self, read_units, write_units):
         units = {Lane.READS: read_units, Lane.WRITES: write_units}
-        part = self.had(Turns(), Lane.WRITES, Lane.READS, 2000, units)
+        part = self.had(Turns(), Lane.WRITES, 2000, units)
 
         assert part == pytest.approx(0.25, abs=0.03)
 
@@ -195,6 +193,6 @@ class TestTurns:
         turns = Turns()
         for _ in range(1000):
             turns.goes(Lane.READS, 200)
-        part = self.had(turns, Lane.WRITES, Lane.READS, 100, {Lane.READS: 200, Lane.WRITES: 50})
+        part = self.had(turns, Lane.WRITES, 100, {Lane.READS: 200, Lane.WRITES: 50})
 
         assert part < 0.3

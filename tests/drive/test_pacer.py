@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from daemon.drive.lanes import START_UNITS_PER_S, price
-from daemon.drive.pacer import Pacer
+from daemon.drive.lanes import START_UNITS_PER_S, Lane, price
+from daemon.drive.pacer import YIELD_S, YIELDS_MOST, Pacer
 from daemon.drive.rate import BURST_S
 
 
@@ -133,6 +133,15 @@ def test_a_waiting_upload_goes_before_the_next_download():
     assert spent["chunk"] >= 0.1 * spent["download"]
 
 
+def test_a_download_lets_a_waiting_upload_go_first_whose_turn_it_is(clock):
+    """Both may go; the upload has had less, and only needs a moment to wake."""
+    gate = pacer(clock)
+    gate._queues[Lane.WRITES].append("an upload")
+    go(gate, "download")
+
+    assert clock.waits == [YIELD_S] * YIELDS_MOST, "and no longer, should it never wake"
+
+
 def test_an_upload_that_may_not_go_holds_up_no_download(clock):
     gate = pacer(clock)
     stop = threading.Event()
@@ -153,6 +162,7 @@ def test_an_upload_that_may_not_go_holds_up_no_download(clock):
     stop.set()
     uploads.join(5)
 
+    assert YIELD_S not in clock.waits
     assert clock.now - 1000 <= 5 * 200 / START_UNITS_PER_S
     assert gate.state().writes_paused_s > 500
 

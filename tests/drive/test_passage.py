@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import threading
 import time
@@ -10,7 +11,9 @@ import pytest
 from loguru import logger
 
 from daemon.drive import wire
+from daemon.drive.budget import Budget
 from daemon.errors import NotThere, PageTokenRefused, Refused, Scope, Transient
+from daemon.model import File
 from tests.drive.scripted import Reply, js, refusal
 
 FILE = {"id": "f1", "version": "3", "parents": ["p1"]}
@@ -138,6 +141,54 @@ def test_a_refused_page_token(server, drive):
 
     with pytest.raises(PageTokenRefused):
         drive.changes("17")
+
+
+BAD_TOKEN = js({"error": {"code": 400, "errors": [{"reason": "invalid", "location": "pageToken"}]}}, 400)
+
+
+@pytest.mark.parametrize(
+    "answer", [BAD_TOKEN, refusal(404, "notFound"), refusal(410, "gone")], ids=["400", "404", "410"]
+)
+def test_a_refused_page_token_of_a_listing_is_no_missing_folder(server, drive, answer):
+    """Taken for one, what the other pages would have shown is lost."""
+    server.answers(answer)
+
+    with pytest.raises(PageTokenRefused):
+        drive.list_children("p1", "2")
+
+
+def test_a_listing_from_its_start_tells_of_a_missing_folder(server, drive):
+    server.answers(refusal(404, "notFound"))
+
+    with pytest.raises(NotThere):
+        drive.list_children("p1")
+
+
+@pytest.mark.parametrize("answer", [BAD_TOKEN, refusal(410, "gone")], ids=["400", "410"])
+def test_a_search_whose_page_token_is_refused_begins_again(server, drive, answer):
+    """What the first page showed comes again, and counts once."""
+    first = js({"files": [{"id": "a", "name": "DICOM"}], "nextPageToken": "2"})
+    second = js({"files": [{"id": "b", "name": "DICOM"}]})
+    server.answers(first, answer, first, second)
+
+    assert [file.file_id for file in drive.find_child("p1", "DICOM")] == ["a", "b"]
+
+
+def test_a_search_whose_page_tokens_are_always_refused_waits(server, make_drive):
+    drive = make_drive(server.url, tries=2)
+    first = js({"files": [], "nextPageToken": "2"})
+    server.answers(first, BAD_TOKEN, first, BAD_TOKEN)
+
+    with pytest.raises(Transient, match="LISTING_AGED"):
+        drive.find_child("p1", "DICOM")
+    assert len(server.seen) == 4
+
+
+def test_an_item_that_a_search_shows_twice_is_one(server, drive):
+    """Two folders of one name are a question for a person."""
+    server.answers(js({"files": [{"id": "a", "name": "DICOM"}, {"id": "a", "name": "DICOM"}]}))
+
+    assert len(drive.find_child("p1", "DICOM")) == 1
 
 
 def test_nobody_is_followed_elsewhere(server, make_drive):
@@ -308,6 +359,22 @@ def test_an_answer_that_something_is_not_there_has_passed_the_quota(server, driv
         drive.get("f1")
 
     assert told == ["get"]
+
+
+def test_what_a_day_may_cost_stops_downloads_before_they_are_sent(server, make_drive, tmp_path):
+    """Everything else goes on, and what came counts."""
+    body = b"x" * 100
+    drive = make_drive(server.url, budget=Budget(bytes_per_day=150))
+    file = File("f1", "f", "application/dicom", size_bytes=100, md5_checksum=hashlib.md5(body).hexdigest())
+    server.answers(Reply(200, body), js(FILE))
+    drive.download(file, tmp_path / "f")
+    with pytest.raises(Transient) as raised:
+        drive.download(file, tmp_path / "f")
+    drive.get("f1")
+
+    assert (raised.value.code, raised.value.scope) == ("BUDGET_SPENT", Scope.DOWNLOADS)
+    assert drive.requests == {"download": 1, "get": 1}
+    assert (drive.budget.state().units, drive.budget.state().size_bytes) == (205, 100)
 
 
 def test_threads_do_not_share_connections(server, drive):

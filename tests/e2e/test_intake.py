@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import findings
+from daemon import findings, intake
 from daemon.errors import Scope, Transient, Trouble
 from daemon.hints import PageToken
 from daemon.phantom import Phantom, write_series
@@ -124,6 +124,23 @@ def test_a_folder_whose_trashing_nobody_told_of_is_found_by_a_file_in_it(
     intake_round(still)
 
     assert present(still) == 0
+
+
+@pytest.mark.parametrize("status", [400, 404, 410])
+def test_a_listing_whose_page_token_is_refused_begins_again(
+    world: World, still: RunningDaemon, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """Files on its other pages, of which no feed tells, are found now and not with the next day's crawl."""
+    monkeypatch.setattr(intake, "FIRST_ASIDE_S", 0.0)
+    for number in range(3):
+        drop(world, f"f{number}")
+    world.drive.fault(action="empty_page", kind="list")
+    world.drive.fault(action="refuse_token", kind="list", status=status)
+
+    intake_round(still)
+
+    assert [rule["met"] for rule in world.drive.faults()] == [1, 1]
+    assert present(still) == 3
 
 
 def test_while_pages_are_missing_the_feed_does_not_count_as_read(world: World, still: RunningDaemon) -> None:

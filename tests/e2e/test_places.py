@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from daemon import scopes
+from daemon import scopes, service
 from daemon.drive.auth import login
 from daemon.errors import Scope
 from daemon.phantom import Phantom, write_series
@@ -218,6 +218,58 @@ def write_login(world: World) -> None:
         threading.Thread(target=urllib.request.urlopen, args=(address,), daemon=True).start()
 
     login(world.home / "client.json", world.home / "token.json", open_browser=False, say=browse)
+
+
+# ── a start at a bad moment ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def impatient(alone: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A world with one exam and no output folder yet, whose starts follow one another at once."""
+    monkeypatch.setattr(service, "START_RETRY_S", 0.01)
+    write_series(alone.source / "exam", Phantom(seed=1, **SMALL))
+    configure(alone, drive__output="Results/NIfTI")
+    alone.output = alone.root / "Results" / "NIfTI"
+    return alone
+
+
+@pytest.mark.parametrize("status", [400, 404, 410])
+def test_a_start_survives_a_refused_page_token(impatient: World, status: int) -> None:
+    """The search for the source had two pages, and Drive did not know the second."""
+    impatient.drive.fault(action="empty_page", kind="list")
+    impatient.drive.fault(action="refuse_token", kind="list", status=status)
+
+    assert impatient.run_once() == 0
+    assert inputs(impatient) == [3]
+    assert [rule["met"] for rule in impatient.drive.faults()] == [1, 1]
+
+
+@pytest.mark.parametrize("kind", ["list", "create"])
+def test_a_start_looks_again_where_a_folder_on_the_way_is_gone(impatient: World, kind: str) -> None:
+    impatient.drive.fault(kind=kind, status=404, reason="notFound")
+
+    assert impatient.run_once() == 0
+    assert inputs(impatient) == [3]
+
+
+def test_a_start_takes_another_id_where_drive_refuses_one(impatient: World) -> None:
+    """It stands in the ledger: every later start would meet it again."""
+    message = "The provided file ID is not usable."
+    impatient.drive.fault(kind="create", status=400, reason="invalid", message=message)
+
+    assert impatient.run_once() == 0
+    assert inputs(impatient) == [3]
+
+
+@pytest.mark.parametrize("kind", ["list", "create"])
+def test_folders_that_are_closed_to_us_end_the_start_with_69(impatient: World, kind: str) -> None:
+    impatient.drive.fault(kind=kind, status=403, reason="insufficientFilePermissions", times=-1)
+
+    with pytest.raises(service.Stop) as stopped:
+        impatient.run_once()
+
+    assert stopped.value.exit_code == 69
+    assert stopped.value.trouble.remedy
 
 
 # ── what ─────────────────────────────────────────────────────────────────────────────────────────────────────────

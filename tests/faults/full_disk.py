@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -60,6 +61,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--at", type=int, action="append", help="only this write; may be repeated")
     arguments = parser.parse_args(argv)
+    # As an exception, so that the directory and the processes of the run go with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     failed = 0
     with workshop() as directory:
         found = writes(directory / "clean")

@@ -36,7 +36,7 @@ def _read(path: Path) -> Image | None:
         dataset = pydicom.dcmread(path, force=True)
         values = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
         return Image(str(dataset.SeriesInstanceUID), _digest(values))
-    except (AttributeError, ValueError, KeyError, OSError, pydicom.errors.InvalidDicomError):
+    except (AttributeError, ValueError, KeyError, OSError, RecursionError, pydicom.errors.InvalidDicomError):
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -12,11 +13,14 @@ from pathlib import Path
 import dcm2niix
 import pytest
 
+from daemon.localdrive.quota import Bucket
+from tests.faults import world
 from tests.faults.haste import Haste
 from tests.faults.images import image_of, slices_of
 from tests.faults.seeds import DRAWS, plan_of
 from tests.faults.sources import CATALOGUE, content
 from tests.faults.spoilt import SPOIL
+from tests.faults.world import World
 from tests.support.phantom import write_series
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,6 +81,31 @@ def test_the_clock_of_a_world_can_be_moved_on_and_is_shared() -> None:
 
     assert 1000.0 <= haste.monotonic() - before < 2000.0
     haste.close()
+
+
+def test_people_get_through_a_quota_that_is_in_debt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is refused costs, too: with tries that follow one another at once the debt never ends."""
+    people, bucket, now = World(tmp_path, 1), Bucket(), 0.0
+
+    def answers(*_: object, **__: object) -> io.BytesIO:
+        if not bucket.take(1, 0.5, now):
+            raise TimeoutError
+        return io.BytesIO(b'{"id": "f1"}')
+
+    def passes(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    people.drive.process.endpoint = "http://127.0.0.1:9"
+    monkeypatch.setattr(world._no_redirects, "open", answers)
+    monkeypatch.setattr(people.haste, "sleep", passes)
+    for _ in range(10):
+        bucket.take(1, 0.5, now)
+
+    people.patch("f1", {"trashed": True})
+
+    assert now < 60
+    people.haste.close()
 
 
 def test_the_same_seed_is_the_same_plan() -> None:

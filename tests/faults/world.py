@@ -41,6 +41,7 @@ AT_MOST_S = 300
 """How long a daemon may run, in the machine's seconds; a busy machine takes many times as long as an idle one."""
 SETTLED_S = 300.0
 PEOPLE_TRIES = 50
+PEOPLE_WAIT_AT_MOST_S = 30.0
 _FAULTS = (OSError, ValueError, http.client.HTTPException)
 """People meet the same faults; they try again."""
 BASE_CONFIG: Mapping[str, Any] = {
@@ -333,7 +334,7 @@ class World:
     def patch(self, file_id: str, body: Mapping[str, Any], query: str = "") -> None:
         """Change an item as its owner does in the browser: `{"trashed": True}`, `{"name": …}`."""
         url = f"{self.drive.endpoint}/drive/v3/files/{file_id}?supportsAllDrives=true&{PEOPLE}&{query}"
-        for _ in range(PEOPLE_TRIES):
+        for tried in range(PEOPLE_TRIES):
             token = self._grant()["token"] if self._auth == "oauth" else self.drive.token
             headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
             request = urllib.request.Request(
@@ -344,7 +345,9 @@ class World:
                     if "id" in json.loads(answer.read()):
                         return
             except _FAULTS:
-                time.sleep(0.01)
+                pass
+            # A refused request costs, too: who hammers at a quota stays in its debt for good.
+            self.haste.sleep(min(0.3 * 2**tried, PEOPLE_WAIT_AT_MOST_S))
         raise AssertionError(f"people could not change {file_id}")
 
     def trash(self, path: str) -> str:

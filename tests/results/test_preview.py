@@ -170,6 +170,15 @@ def test_a_decoder_that_crashes_takes_nothing_along(tmp_path: Path, monkeypatch:
     assert os.getpid()
 
 
+def test_large_frames_are_decoded_outside_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 64 million pixels takes more than a gigabyte while it is scaled."""
+    monkeypatch.setattr(preview, "OWN_FRAME_MAX_PIXELS", 32 * 32 - 1)
+    monkeypatch.setattr(preview, "_sheet_of_frames", lambda *_: pytest.fail("decoded in the daemon"))
+    paths = write_series(tmp_path / "d", Phantom(slices=2, rows=32, columns=32))
+
+    assert contact_sheet(paths, tmp_path / "preview.jpg")
+
+
 def test_a_huge_announced_frame_is_not_decoded(tmp_path: Path) -> None:
     dataset = slice_of(Phantom(rows=16, columns=16), 1)
     dataset.Rows = dataset.Columns = 65535

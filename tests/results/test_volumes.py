@@ -116,6 +116,18 @@ def test_half_a_volume_is_refused(tmp_path: Path) -> None:
         collect(tmp_path, "p")
 
 
+@pytest.mark.parametrize("intercept", [np.inf, np.nan])
+def test_a_volume_whose_scale_is_no_number_is_refused(intercept: float, tmp_path: Path) -> None:
+    """dcm2niix copies the rescale intercept of the images, whatever it is."""
+    path = nifti(tmp_path / "p.nii.gz")
+    data = bytearray(gzip.decompress(path.read_bytes()))
+    data[112:120] = np.float32([2, intercept]).tobytes()  # scl_slope, scl_inter
+    path.write_bytes(gzip.compress(bytes(data)))
+
+    with pytest.raises(Refused, match="CONVERTER_FAILED"):
+        collect(tmp_path, "p")
+
+
 def test_a_volume_shorter_than_its_header_says_is_refused(tmp_path: Path) -> None:
     path = nifti(tmp_path / "p.nii.gz")
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-500]))

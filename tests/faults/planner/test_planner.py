@@ -59,6 +59,7 @@ def test_the_machine_fails_without_a_guard(control: str, monkeypatch: pytest.Mon
                 max_examples=EXAMPLES,
                 stateful_step_count=RULES,
                 phases=[Phase.generate],
+                report_multiple_bugs=False,
                 verbosity=Verbosity.quiet,
                 derandomize=True,
             ),

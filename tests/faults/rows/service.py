@@ -120,10 +120,12 @@ def _storm(chance: random.Random, seed: int) -> Plan:
         "after": chance.choice([0, 12, 25]),
     }
     if seed // 2 % 2:
+        # Told to come back in ten days, ten minutes pass before each try: the hour may end before anything is paused.
+        said: Judge = (lambda _: ()) if "864000" in advice["retry_after"] else loud("Uploads")
         day: Rule = {"action": "day_full", "until_s": DAY_S, **advice, "after": 0}
         return _patiently(
             [day],
-            all_of(not_busy(8), loud("Uploads"), went_on("download", while_refused="upload")),
+            all_of(not_busy(8), said, went_on("download", while_refused="upload")),
         )
     storm: Rule = {"action": "rate_limit", "until_s": STORM_S, **advice}
     return _patiently([storm], not_busy(12))
@@ -170,7 +172,8 @@ def _full_folder() -> Plan:
             seed=world.seed,
         )
 
-    moment = {"transmit:update:before#1": once(fill)}
+    # The second move waits for the first one's turn, so that both find the folder as it is then.
+    moment = {"transmit:update:before#1": once(fill), "transmit:update:before#2": lambda _: None}
     return Plan(
         fill=_two_exams,
         change=patient,

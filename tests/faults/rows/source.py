@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.crash.tree import Item
-from tests.faults.engine import Plan
+from tests.faults.engine import GOES_ON, Plan
 from tests.faults.rows.parts import CHEST, feed_only, row, small
 from tests.faults.rows.stages import another_exam, both, once, step_points, variant
 from tests.faults.world import Action, World
@@ -317,6 +317,7 @@ def _listings_lag(chance: random.Random, seed: int) -> Plan:
         drive=settings,
         between=(another_exam,),
         repair=caught_up,
+        exits=GOES_ON | {69},  # a listing from before the source folder was made
         holds=frozenset(),
     )
 
