@@ -74,8 +74,9 @@ def run(
     config: Config = None,
 ) -> int:
     """Run the daemon until it is stopped."""
-    from daemon import log, service
+    from daemon import log, memory, service
 
+    memory.keep_few_arenas()
     settings = settings_of(config)
     progress = once and sys.stdout.isatty()
     log.configure(settings.logging, settings.logs_dir, console=not progress)

@@ -36,6 +36,7 @@ LAYERS = [
         "scopes",
         "inflight",
         "clock",
+        "memory",
         "phantom",
     },
     {"config"},
