@@ -99,7 +99,7 @@ class Daemon:
             self._hints = Hints(settings.hints_dir)
         ledger, hints = self._ledger, self._hints
         drive = self.connect()
-        found = places.resolve(drive, ledger, settings, clock)
+        found = places.resolve(drive, ledger, hints, settings, clock)
         owe_if_needed(ledger, hints, settings.drive.shared_drive_id, found.output_id, clock.now())
         tree = Tree(drive, hints, ledger.crawls, found)
         spool = Spool(

@@ -8,11 +8,15 @@ from daemon.clock import Clock
 from daemon.config import FolderRef, Settings
 from daemon.drive.client import Drive
 from daemon.errors import NotThere, Refused, Scope, Transient
+from daemon.hints import Hints
 from daemon.ledger import Ledger
 from daemon.model import File
 from daemon.tree import Places
 
 _DEPTH_AT_MOST = 100  # Drive allows no deeper folders
+_MADE = "output-made"
+_MADE_TTL_S = 86_400.0
+"""Searches lag by minutes; by then every one shows the folder."""
 _CLOSED = frozenset({"NO_PERMISSION", "FORBIDDEN", "TOO_DEEP"})
 """Codes of folders that Drive does not let us use: a person must act, as with those that we find wrong ourselves."""
 
@@ -24,7 +28,7 @@ class Unusable(Refused):
         super().__init__(code, what, remedy=remedy, scope=Scope.SERVICE)
 
 
-def resolve(drive: Drive, ledger: Ledger, settings: Settings, clock: Clock) -> Places:
+def resolve(drive: Drive, ledger: Ledger, hints: Hints, settings: Settings, clock: Clock) -> Places:
     """Find the folders; make the output folder when it is missing.
 
     A path that was resolved before is taken from the ledger by id: searches lag, and people rename folders.
@@ -34,7 +38,7 @@ def resolve(drive: Drive, ledger: Ledger, settings: Settings, clock: Clock) -> P
         Transient: `CHANGED_MEANWHILE`: look again.
     """
     try:
-        return _resolve(drive, ledger, settings, clock)
+        return _resolve(drive, ledger, hints, settings, clock)
     except NotThere as exc:
         # A folder that was found a moment ago: the next look finds it, or says what is missing.
         raise Transient("CHANGED_MEANWHILE", "a folder on the way to source or output is gone") from exc
@@ -44,10 +48,10 @@ def resolve(drive: Drive, ledger: Ledger, settings: Settings, clock: Clock) -> P
         raise Unusable(exc.code, exc.what, exc.remedy) from exc
 
 
-def _resolve(drive: Drive, ledger: Ledger, settings: Settings, clock: Clock) -> Places:
+def _resolve(drive: Drive, ledger: Ledger, hints: Hints, settings: Settings, clock: Clock) -> Places:
     source = find_source(drive, ledger, settings)
     output = known(drive, ledger, "output", settings.drive.output) or _find_output(
-        drive, ledger, settings.drive.output, clock
+        drive, ledger, hints, settings.drive.output, clock
     )
     check_output(drive, source, output)
     staging_parent_id = ledger.meta(f"staging_parent:{output.file_id}") or _staging_parent(drive, output)
@@ -135,7 +139,7 @@ def _remember(ledger: Ledger, key: str, reference: FolderRef, file: File) -> Non
     ledger.set_meta(f"{key}_id", file.file_id)
 
 
-def _find_output(drive: Drive, ledger: Ledger, reference: FolderRef, clock: Clock) -> File:
+def _find_output(drive: Drive, ledger: Ledger, hints: Hints, reference: FolderRef, clock: Clock) -> File:
     found = find_folder(drive, reference, "output")
     if found is not None:
         return found
@@ -145,13 +149,31 @@ def _find_output(drive: Drive, ledger: Ledger, reference: FolderRef, clock: Cloc
             f"the output folder {reference.value} does not exist, or this account cannot see it",
             "Share it with the account as Editor, or correct drive.output",
         )
+    if (found := _made_lately(drive, hints, reference)) is not None:
+        return found
     here = drive.root_id()
     for name in (name for name in reference.value.split("/") if name):
         candidates = drive.find_child(here, name)
         found = candidates[0] if candidates else _make(drive, ledger, here, name, clock)
         here = found.file_id
     assert found is not None  # an empty path names the root, which exists
+    hints.put(_MADE, f"{drive.drive_id}:{reference.value}", here, _MADE_TTL_S)
     return found
+
+
+def _made_lately(drive: Drive, hints: Hints, reference: FolderRef) -> File | None:
+    """Return the output folder that was made before the ledger was lost, and that no search shows yet.
+
+    Beside a second one everything would be delivered once more.
+    """
+    folder_id = hints.get(_MADE, f"{drive.drive_id}:{reference.value}")
+    if not isinstance(folder_id, str):
+        return None
+    try:
+        file = drive.get(folder_id)
+    except NotThere:
+        return None
+    return file if file.is_folder and not file.trashed else None
 
 
 def _make(drive: Drive, ledger: Ledger, parent_id: str, name: str, clock: Clock) -> File:

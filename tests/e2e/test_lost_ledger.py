@@ -67,6 +67,22 @@ def restore(world: World, path: Path) -> None:
     shutil.copy(path, world.settings.ledger_file)
 
 
+def test_an_output_folder_that_no_search_shows_yet_is_not_made_again(world: World) -> None:
+    """Beside a second one, everything would be delivered once more."""
+    write_series(world.source / "exam", HEAD)
+    assert world.run_once() == 0
+    before = ids(world)
+    lose(world)
+    world.drive.fault("NIfTI", action="swallow", kind="list", times=-1)
+
+    assert world.run_once() in (0, 4)
+    time.sleep(YOUNG_S)
+    assert world.run_once() == 0
+
+    assert ids(world) == before
+    assert [path.name for path in world.root.glob("NIfTI*")] == ["NIfTI"]
+
+
 def ids(world: World) -> dict[str, dict[str, str]]:
     """Return folder → name → Drive id of what each manifest names."""
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 TABLE = "fault table"
@@ -18,7 +19,17 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if not parts:
         return
     terminalreporter.section(TABLE)
-    # Each part has the heading; the rows of all come in their order.
-    heading = parts[0].splitlines()[0]
-    rows = {line for part in parts for line in part.splitlines()[1:]}
-    terminalreporter.write_line("\n".join([heading, *sorted(rows, key=lambda line: int(line.split()[0]))]))
+    terminalreporter.write_line(joined(parts))
+
+
+def joined(parts: Iterable[str]) -> str:
+    """Return one table of several, with one heading and its rows in their order, what is told of a row below it."""
+    heading = ""
+    rows: dict[int, list[str]] = {}
+    for part in parts:
+        heading, *lines = part.splitlines()
+        for line in lines:
+            if (first := line.split()[0]).isdigit():
+                rows[number := int(first)] = []
+            rows[number].append(line)
+    return "\n".join([heading, *(line for number in sorted(rows) for line in rows[number])])

@@ -15,6 +15,7 @@ import pytest
 
 from daemon.localdrive.quota import Bucket
 from tests.faults import world
+from tests.faults.conftest import joined
 from tests.faults.haste import Haste
 from tests.faults.images import image_of, slices_of
 from tests.faults.seeds import DRAWS, plan_of
@@ -106,6 +107,19 @@ def test_people_get_through_a_quota_that_is_in_debt(tmp_path: Path, monkeypatch:
 
     assert now < 60
     people.haste.close()
+
+
+def test_parts_of_the_fault_table_are_joined_with_what_is_told() -> None:
+    parts = ["row fault", " 35 two daemons\n    told of seed 1: 2 things, one", " 4 kill"]
+
+    table = joined([f"row fault\n{part}" if number else part for number, part in enumerate(parts)])
+
+    assert table.splitlines() == [
+        "row fault",
+        " 4 kill",
+        " 35 two daemons",
+        "    told of seed 1: 2 things, one",
+    ]
 
 
 def test_the_same_seed_is_the_same_plan() -> None:

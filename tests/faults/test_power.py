@@ -536,11 +536,11 @@ def test_no_folder_is_older_than_the_token(tmp_path: Path) -> None:
         kept.close()
 
 
-def test_the_spool_keeps_inputs_and_results(tmp_path: Path) -> None:
+def test_the_spool_keeps_results(tmp_path: Path) -> None:
+    """Inputs may come apart: Drive has them, and a conversion looks at their md5 first."""
     for state in Run(tmp_path, spool).all():
         opened = Spool(state / "spool", max_bytes=10**6, disk_reserve_bytes=0)
 
-        assert opened.input_path("file", "r1").read_bytes() == NEW
         assert (opened.results_dir(1, 1, 1) / "volume").read_bytes() == NEW
 
 

@@ -238,6 +238,15 @@ class Planner(RuleBasedStateMachine):
         self.world.mortal(self.world.true_up_and_rest)
         self.checks.at_rest(crawled=True)
 
+    @rule()
+    def is_crawled_early(self) -> None:
+        """Listings have not caught up: they may show what was there some minutes ago."""
+        self.world.mortal(self._crawl_and_tick)
+
+    def _crawl_and_tick(self) -> None:
+        self.world.daemon.intake.crawl()
+        self.world.tick()
+
     # ── what goes wrong ──────────────────────────────────────────────────────────────────────────────────────
 
     @rule(lose_hints=st.booleans())
@@ -249,8 +258,11 @@ class Planner(RuleBasedStateMachine):
         """Between any two requests and commits, the token's among them."""
         self.world.crash(after, lambda: [self.world.tick() for _ in range(rounds)])
 
-    @rule(after=st.integers(1, 8))
-    def dies_polling(self, after: int) -> None:
+    @rule(after=st.integers(1, 8), folder=NUMBERS, content=IMAGES)
+    def dies_polling(self, after: int, folder: int, content: Content) -> None:
+        """With something to read: an empty page cannot be skipped."""
+        self._later()
+        self.people.upload(folder, content)
         self.world.crash(after, self.world.poll)
 
     @rule(seconds=st.sampled_from([10 * 365 * 86_400.0, -86_400.0, 3600.0, -3600.0]), restart=st.booleans())

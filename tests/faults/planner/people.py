@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from daemon import markers
 from tests.faults.planner.contents import Content
-from tests.faults.planner.drive import Item
+from tests.faults.planner.drive import EDIT, Item
 from tests.faults.planner.world import World
 
 BULK = 22
@@ -143,7 +143,7 @@ class People:
     def edit_result(self, number: int) -> None:
         if item := self._pick(self._ours(markers.Kind.RESULT), number):
             self._touch(item)
-            self._drive.change(item.file_id, data=b"edited by a person")
+            self._drive.change(item.file_id, data=EDIT)
 
     def trash_ours(self, number: int) -> None:
         """A result, a delivery, or a folder that stands for one of the source."""

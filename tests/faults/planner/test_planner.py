@@ -45,7 +45,7 @@ def test_the_order_of_observations_does_not_matter(
     assert end_of(history, None, 1000) == end_of(history, order, page_size)
 
 
-@pytest.mark.skipif(not EXAMPLES, reason="a long run: SDD_PLANNER_EXAMPLES=200")
+@pytest.mark.skipif(not EXAMPLES, reason="a long run: SDD_PLANNER_EXAMPLES=500")
 @pytest.mark.parametrize("control", CONTROLS)
 def test_the_machine_fails_without_a_guard(control: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that cannot fail proves nothing."""
