@@ -6,9 +6,11 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.faults.table import TABLE, joined
 from tests.support.world import DATA
 
 
@@ -41,3 +43,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
         return None  # somebody said how many: the plugin reads it
     return 2 * len(os.sched_getaffinity(0))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Show the fault table at the end, whichever processes made its parts."""
+    parts = [
+        text
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, text in getattr(report, "user_properties", ())
+        if name == TABLE
+    ]
+    if parts:
+        terminalreporter.section(TABLE)
+        terminalreporter.write_line(joined(parts))

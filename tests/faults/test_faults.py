@@ -18,6 +18,7 @@ import pytest
 
 from tests.faults.rows import MODULES, ROWS
 from tests.faults.runs import SWIZZLE
+from tests.faults.table import TABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = int(os.environ.get("SDD_FAULT_SEEDS", "100"))
@@ -106,7 +107,7 @@ NUMBERS = [number for number in ROWS if number != SWIZZLE]
 )
 def test_rows_of_the_fault_table(numbers: list[int], record_property: pytest.RecordProperty) -> None:
     report = Report("--rows", *map(str, numbers), "--each", str(SEEDS_OF_A_ROW))
-    record_property("fault table", report.table)
+    record_property(TABLE, report.table)
 
     assert not report.problems, report.text
     assert report.recovered, report.text

@@ -15,12 +15,12 @@ import pytest
 
 from daemon.localdrive.quota import Bucket
 from tests.faults import world
-from tests.faults.conftest import joined
 from tests.faults.haste import Haste
 from tests.faults.images import image_of, slices_of
 from tests.faults.seeds import DRAWS, plan_of
 from tests.faults.sources import CATALOGUE, content
 from tests.faults.spoilt import SPOIL
+from tests.faults.table import joined
 from tests.faults.world import World
 from tests.support.phantom import write_series
 

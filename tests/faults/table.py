@@ -1,25 +1,11 @@
-"""Shows the fault table at the end of a test run, wherever its parts were made."""
+"""The fault table of a test run, joined from the parts that several processes made."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 TABLE = "fault table"
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    parts = [
-        text
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        for name, text in getattr(report, "user_properties", ())
-        if name == TABLE
-    ]
-    if not parts:
-        return
-    terminalreporter.section(TABLE)
-    terminalreporter.write_line(joined(parts))
+"""The property of a test under which it records its part."""
 
 
 def joined(parts: Iterable[str]) -> str:
