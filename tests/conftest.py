@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,14 +47,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Show the fault table at the end, whichever processes made its parts."""
-    parts = [
-        text
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        for name, text in getattr(report, "user_properties", ())
-        if name == TABLE
-    ]
-    if parts:
-        terminalreporter.section(TABLE)
-        terminalreporter.write_line(joined(parts))
+    """Show the tables that tests recorded as properties, whichever processes made them."""
+    tables: defaultdict[str, list[str]] = defaultdict(list)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, text in getattr(report, "user_properties", ()):
+                if report.when == "call":
+                    tables[name].append(text)
+    for name, parts in tables.items():
+        terminalreporter.section(name)
+        terminalreporter.write_line(joined(parts) if name == TABLE else "\n".join(parts))
