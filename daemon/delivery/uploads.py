@@ -11,7 +11,7 @@ from daemon.model import File
 
 ALTERED = "SPOOL_ALTERED"
 _SENDS = 3
-"""How often a content that arrives with another md5 is sent again at once: later it would look edited."""
+"""How often a content that arrives with another md5 is sent at once: meanwhile the delivery is not whole."""
 
 
 def create(job: Job, result: ResultRow, folder_id: str) -> File:
@@ -78,6 +78,7 @@ def update(job: Job, result: ResultRow, folder_id: str) -> None:
             raise
         if answered.md5_checksum == result.md5_checksum:
             break
+        deliveries.arrived(result.file_id, answered.md5_checksum)
     file = job.look(result.file_id)
     fault = "GONE" if file is None else fault_of(file, result, mark=job.mark, folder_id=folder_id)
     if fault:

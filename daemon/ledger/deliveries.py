@@ -168,6 +168,11 @@ class Deliveries:
                     "INSERT OR IGNORE INTO sent VALUES (?, ?)", (result.file_id, result.md5_checksum)
                 )
 
+    def arrived(self, file_id: str, md5_checksum: str) -> None:
+        """Write down a content that came of our own request, altered on its way: it is no edit of a person."""
+        with self._db.write():
+            self._db.execute("INSERT OR IGNORE INTO sent VALUES (?, ?)", (file_id, md5_checksum))
+
     def verified(self, revision: RevisionRow, *names: str) -> None:
         """Write down that these results were read back, and are what they should be."""
         with self._db.write():

@@ -12,7 +12,7 @@ import pytest
 from daemon.delivery.deliver import deliver
 from daemon.delivery.litter import sweep_litter
 from daemon.delivery.reserve import reserve
-from daemon.errors import Refused
+from daemon.errors import Refused, Transient
 from daemon.ledger import RevisionRow
 from daemon.lifecycle import SeriesState
 from daemon.outcomes import Abandoned, Delivered, Reserved
@@ -156,25 +156,43 @@ def test_the_manifest_changes_after_every_other_result_and_before_the_trash(worl
     assert seen[0] == (False, False, False)
 
 
-def test_a_content_that_arrives_altered_is_sent_again_at_once(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Left as it is, the next look would take it for a person's edit."""
-    series_id = deliver_first(world)
-    revision = next_revision(world, series_id)
-    world.reserve(revision)
-    update = world.drive.update_content
-    flips = iter([True, False, False, False])
+def altered_on_its_way(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Let the first so many updates arrive with a flipped byte."""
+    update, left = world.drive.update_content, [None] * times
 
     def flipping(**how: Any) -> Any:
-        if not next(flips):
+        if not left:
             return update(**how)
-        data = b"\0" + how["path"].read_bytes()[1:]
+        left.pop()
+        data = bytes([len(left)]) + how["path"].read_bytes()[1:]
         (tmp_path / "flipped").write_bytes(data)
         md5 = hashlib.md5(data).hexdigest()
         return update(**(how | {"path": tmp_path / "flipped", "md5_checksum": md5}))
 
     monkeypatch.setattr(world.drive, "update_content", flipping)
+
+
+def test_a_content_that_arrives_altered_is_sent_again_at_once(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series_id = deliver_first(world)
+    revision = next_revision(world, series_id)
+    world.reserve(revision)
+    altered_on_its_way(world, tmp_path, monkeypatch, 1)
+    world.deliver(revision)
+
+    assert md5s(world, series_id) == expected(SECOND)
+
+
+def test_a_content_that_arrives_altered_again_and_again_is_no_persons_edit(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series_id = deliver_first(world)
+    revision = next_revision(world, series_id)
+    world.reserve(revision)
+    altered_on_its_way(world, tmp_path, monkeypatch, 3)
+    with pytest.raises(Transient, match="reads otherwise"):
+        world.deliver(revision)
     world.deliver(revision)
 
     assert md5s(world, series_id) == expected(SECOND)
