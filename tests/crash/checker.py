@@ -148,7 +148,10 @@ class Checker:
         self._picture.effects[" ".join([effect["op"], effect["name"], *filter(None, said)])] += 1
 
     def _visible(self) -> dict[str, tuple[str, bool]]:
-        """Return delivery folder → (md5 of its manifest, whether it is whole), for those that people see."""
+        """Return delivery folder → (md5 of its manifest, whether it is whole), for those that are published.
+
+        Where the output has no parent that can be written, staging lies in it, by its marker known as what it is.
+        """
         output_id = self._output_id()
         return {
             item.file_id: self._state(item)
@@ -156,6 +159,7 @@ class Checker:
             if item.kind == "delivery"
             and output_id
             and self._tree.is_under(item, output_id)
+            and not any(step.kind == "staging" for step in self._tree.way(item))
             and self._tree.is_live(item)
         }
 

@@ -102,6 +102,15 @@ def test_a_delivery_that_appears_before_its_manifest_is_half(history: History) -
     assert "became visible before it was whole" in history.problems()[0]
 
 
+def test_staging_may_lie_in_the_output(history: History) -> None:
+    """Where nothing can be written beside it; its marker tells."""
+    history.add("move", "staging", parent="output")
+    history.stage()
+    history.publish()
+
+    assert history.problems() == []
+
+
 def test_a_delivery_with_other_bytes_than_its_manifest_says_is_half(history: History) -> None:
     history.stage(volume=b"volu")
     history.publish()
