@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import secrets
 import threading
 import time
-from pathlib import Path
 
 from loguru import logger
 
 from daemon import places
 from daemon.clock import Clock
 from daemon.config import Settings
+from daemon.connection import Connection
 from daemon.context import Context
 from daemon.delivery.held import held_rows, update_held
 from daemon.delivery.litter import sweep_litter
-from daemon.drive.auth import Authorizer, LocalToken, OAuthUser, ServiceAccount
-from daemon.drive.budget import Budget
 from daemon.drive.client import Drive
-from daemon.drive.pacer import Pacer
 from daemon.errors import Kind, Refused, Scope, Transient, Trouble, of_the_disk
 from daemon.hints import Hints
 from daemon.intake import Intake
 from daemon.ledger import Ledger, backup
-from daemon.localdrive.process import DriveDidNotStart, DriveProcess
+from daemon.lock import lock
 from daemon.pipeline import LANE_SCOPES, Lane
 from daemon.recovery.rebuild import Rebuild, owe_if_needed
 from daemon.scopes import Scopes
 from daemon.settle import SPOOL_TOO_SMALL, Now, Rules, Settling
-from daemon.spool import Spool, gigabytes, sync_directory
+from daemon.spool import Spool, gigabytes
 from daemon.tree import Tree
 from daemon.workers import Workers
 
@@ -56,7 +51,7 @@ class Daemon:
         self._lock_descriptor: int | None = None
         self._ledger: Ledger | None = None
         self._hints: Hints | None = None
-        self._local: DriveProcess | None = None
+        self._connection = Connection(settings)
         self._dispatch_lock = threading.Lock()
         self._ticked_s = time.monotonic()
         self.assembled = False
@@ -139,53 +134,9 @@ class Daemon:
         self.assembled = True
 
     def connect(self) -> Drive:
-        """Return a client for the configured Drive; with the local backend, start the embedded one first."""
-        settings = self.settings
-        endpoint = settings.drive.api_endpoint
-        authorizer: Authorizer
-        if settings.drive.backend == "local":
-            if self._local is None:
-                token = secrets.token_urlsafe(24)
-                local = DriveProcess(settings.local_root, token=token)
-                try:
-                    local.start()
-                except DriveDidNotStart as exc:
-                    raise places.Unusable(
-                        "LOCAL_DRIVE",
-                        str(exc),
-                        "Is it served already (sdd-dicom drive serve), or may this account not write there?",
-                    ) from exc
-                self._local, self._token = local, token
-            endpoint = self._local.endpoint
-            authorizer = LocalToken(self._token)
-        elif settings.auth.kind == "service_account":
-            assert settings.service_account_file is not None  # the configuration was checked
-            authorizer = ServiceAccount(settings.service_account_file, settings.auth.impersonate)
-        else:
-            authorizer = OAuthUser(settings.client_file, settings.token_file)
-        return Drive(
-            authorizer,
-            api_endpoint=endpoint,
-            drive_id=settings.drive.shared_drive_id,
-            pacer=Pacer(units_per_minute=self._units_per_minute(), sleep=self._wait_for_the_pacer),
-            budget=self._budget_of_a_day(),
-            stop=self.stop,
-            on_request=self._requested,
-        )
-
-    def _units_per_minute(self) -> float:
-        """Return the upper bound of the quota; a Drive of our own has none, so there is nothing to start carefully at."""
-        return 1e9 if self.settings.drive.backend == "local" else self.settings.quota.units_per_minute
-
-    def _budget_of_a_day(self) -> Budget:
-        """Return what a day may cost; a Drive of our own costs nothing."""
-        settings = self.settings
-        if settings.drive.backend == "local":
-            return Budget()
-        return Budget(
-            units_per_day=round(settings.quota.units_per_day),
-            bytes_per_day=gigabytes(settings.quota.download_gb_per_day),
-            path=settings.ledger_file.with_name("budget.json"),
+        """Return a client for the configured Drive."""
+        return self._connection.open(
+            stop=self.stop, on_request=self._requested, wait=self._wait_for_the_pacer
         )
 
     def _requested(self, kind: str) -> None:  # noqa: ARG002 - the time is all that counts here
@@ -234,9 +185,7 @@ class Daemon:
         if self._ledger is not None:
             self._ledger.close()
             self._ledger = None
-        if self._local is not None:
-            self._local.stop()
-            self._local = None
+        self._connection.close()
         if self._lock_descriptor is not None:
             os.close(self._lock_descriptor)
             self._lock_descriptor = None
@@ -445,28 +394,3 @@ class Daemon:
         if self.context.scopes.paused:
             parts.append("paused by a person")
         return ", ".join(parts)
-
-
-def lock(state_dir: Path, lock_file: Path) -> int:
-    """Take the lock of the state directory; return its descriptor.
-
-    Raises:
-        Refused: `LOCKED`, another daemon works on this state.
-    """
-    made = [path for path in (state_dir, *state_dir.parents) if not path.exists()]
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for path in made:
-        # SQLite makes sure of what lies in the directory; its own name, lost with the power, would take the ledger along.
-        sync_directory(path.parent)
-    descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise Refused(
-            "LOCKED",
-            f"another daemon works on {state_dir}",
-            remedy="Stop it first (systemctl stop sdd-dicom), or use another state.dir",
-            scope=Scope.SERVICE,
-        ) from None
-    return descriptor

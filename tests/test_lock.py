@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.assembly import lock
+from daemon.lock import lock
 
 
 def test_the_name_of_a_new_state_directory_survives_a_loss_of_power(

@@ -180,8 +180,8 @@ def writing(settings: Settings) -> Iterator[Ledger]:
     Raises:
         Refused: ``LOCKED``: a daemon runs but does not answer (it is starting), ``NO_LEDGER``, ``NOT_ALLOWED``.
     """
-    from daemon.assembly import lock
     from daemon.ledger import Ledger
+    from daemon.lock import lock
 
     _must_be_readable(settings.ledger_file)
     if not os.access(settings.ledger_file, os.W_OK):

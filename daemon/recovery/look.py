@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from loguru import logger
 
@@ -168,7 +169,7 @@ class Look:
         for folder in self._drive.find_marked(markers.KIND, Kind.DELIVERY):
             if folder.trashed and folder.is_folder and folder.file_id not in self._folders:
                 self._folders[folder.file_id] = folder
-                self._todo.append(lambda folder=folder: self._list_trashed(folder))  # type: ignore[misc]
+                self._todo.append(partial(self._list_trashed, folder))
 
     def _list_trashed(self, folder: File) -> None:
         if not self._was_delivered(folder):

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from daemon.assembly import lock
 from daemon.delivery.reserve import _write
 from daemon.drive.auth import write_private
 from daemon.hints import FolderHint, Hints, PageToken
 from daemon.ledger import Database, Ledger, backup
+from daemon.lock import lock
 from daemon.spool import Spool, sync_directory, sync_file
 from tests.faults import power
 
