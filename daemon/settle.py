@@ -14,6 +14,8 @@ from daemon.log import about
 from daemon.series import content_key
 
 SPOOL_TOO_SMALL = "SPOOL_TOO_SMALL"
+LOOK_EVERY_S = 10.0
+"""A series that only waits for silence is looked at so often: reading all of its instances costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class Settling:
     def __init__(self, ledger: Ledger, rules: Rules) -> None:
         self._ledger = ledger
         self._rules = rules
+        self._quiet_at: dict[tuple[int, int], tuple[float, float]] = {}
+        """Revision → when it was looked at, and when its silence ends; epoch seconds. Forgotten when its set changes."""
 
     # ── when does a revision start? ──────────────────────────────────────────────────────────────────────────
 
@@ -95,6 +99,8 @@ class Settling:
         table = self._ledger.revisions
         series = self._ledger.series.get(series_id)
         newest = table.newest(series_id)
+        if newest is not None:
+            self._quiet_at.pop(newest.key, None)
         if newest is not None and newest.state is SeriesState.GATHERING and not newest.held_code:
             if series.wanted:
                 table.make_deliberate(newest)
@@ -122,6 +128,8 @@ class Settling:
 
     def _is_left(self, revision: RevisionRow, delivered_n: int) -> bool:
         """Whether nothing that a gathering revision could be made of is, or may still be, in the source."""
+        if self._ledger.series.one_present(revision.series_id) is not None:
+            return False
         found = self._next_set(revision.series_id, delivered_n, deliberate=revision.deliberate)
         return not found and not self._ledger.series.known_file_unread(revision.series_id)
 
@@ -165,9 +173,41 @@ class Settling:
     def settle(self, now: Now) -> int:
         """Settle what is complete; return how many revisions that were."""
         settled = 0
-        for revision in self._ledger.revisions.gathering():
-            settled += self._settle_if_complete(revision, now)
+        gathering = self._ledger.revisions.gathering()
+        for key in self._quiet_at.keys() - {revision.key for revision in gathering}:
+            del self._quiet_at[key]
+        for revision in gathering:
+            if self._has_waited(revision, now) or not self._surely_incomplete(revision, now):
+                settled += self._settle_if_complete(revision, now)
         return settled
+
+    def _surely_incomplete(self, revision: RevisionRow, now: Now) -> bool:
+        """Whether a few rows already show that silence does not last yet; `_complete` looks at all of them."""
+        if not now.source_known:
+            return True
+        looked_at, quiet_at = self._quiet_at.get(revision.key, (-math.inf, 0.0))
+        if looked_at <= now.epoch_s < looked_at + LOOK_EVERY_S and not _silent(quiet_at, now):
+            return True
+        one = self._ledger.series.one_present(revision.series_id)
+        if one is None:
+            return False
+        folder_id, first_seen_epoch_s = one
+        quiet_at = first_seen_epoch_s + self._quiet_s(revision)
+        return not _silent(quiet_at, now) or self._ledger.series.folder_unread(
+            (folder_id,), self._siblings_until(quiet_at), now.epoch_s
+        )
+
+    def _quiet_s(self, revision: RevisionRow) -> float:
+        return 0.0 if revision.deliberate else self._rules.quiet_s
+
+    def _siblings_until(self, quiet_at: float) -> float:
+        """Return until when a sibling that is not read yet must have been seen to count."""
+        # Where silence need not last (`run --once`), nothing else says that a sibling seen a moment later still comes.
+        return quiet_at if self._rules.quiet_s else math.inf
+
+    def _has_waited(self, revision: RevisionRow, now: Now) -> bool:
+        waited_s = now.download_clock_s - self._ledger.series.filed_clock_s(revision.series_id)
+        return waited_s >= self._rules.max_wait_s
 
     def _settle_if_complete(self, revision: RevisionRow, now: Now) -> bool:
         series = self._ledger.series.get(revision.series_id)
@@ -181,21 +221,17 @@ class Settling:
 
     def _complete(self, revision: RevisionRow, found: Sequence[MemberRow], now: Now) -> str:
         """Return how the set counts as complete (``quiet``, ``max_wait``); empty while it does not."""
-        quiet_s = 0.0 if revision.deliberate else self._rules.quiet_s
-        quiet_at = max(member.first_seen_epoch_s for member in found) + quiet_s
-        # Where silence need not last (`run --once`), nothing else says that a sibling seen a moment later still comes.
-        until = quiet_at if self._rules.quiet_s else math.inf
+        quiet_at = max(member.first_seen_epoch_s for member in found) + self._quiet_s(revision)
+        self._quiet_at[revision.key] = (now.epoch_s, quiet_at)
         folders = {member.exam_folder_id for member in found}
         if (
             now.source_known
-            and now.epoch_s >= quiet_at
-            and now.feed_read_epoch_s >= quiet_at
+            and _silent(quiet_at, now)
             and not self._ledger.series.known_file_unread(revision.series_id)
-            and not self._ledger.series.folder_unread(folders, until, now.epoch_s)
+            and not self._ledger.series.folder_unread(folders, self._siblings_until(quiet_at), now.epoch_s)
         ):
             return "quiet"
-        waited_s = now.download_clock_s - self._ledger.series.filed_clock_s(revision.series_id)
-        return "max_wait" if waited_s >= self._rules.max_wait_s else ""
+        return "max_wait" if self._has_waited(revision, now) else ""
 
     def _close(
         self, revision: RevisionRow, found: Sequence[MemberRow], series: SeriesRow, how: str, now: float
@@ -233,3 +269,8 @@ class Settling:
             return False
         revision, found, series = gathering[0]
         return self._close(revision, found, series, "spool_full", now)
+
+
+def _silent(quiet_at: float, now: Now) -> bool:
+    """Whether silence has lasted, and the feed was read since."""
+    return now.epoch_s >= quiet_at and now.feed_read_epoch_s >= quiet_at

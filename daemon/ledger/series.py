@@ -80,6 +80,18 @@ class SeriesTable:
             )
         ]
 
+    def one_present(self, series_id: int) -> tuple[str, float] | None:
+        """Return exam folder and first sight of any one instance that is present; None: there is none.
+
+        However many there are, this costs the same: it tells that a series is not complete, never that it is.
+        """
+        row = self._db.row(
+            "SELECT f.exam_folder_id, f.first_seen_epoch_s FROM instance i JOIN file f USING (file_id, head_revision_id)"
+            " WHERE i.series_id = ? AND f.current = 1 AND (f.whereabouts = 'PRESENT' OR f.held_code = ?) LIMIT 1",
+            (series_id, MASS_VANISHED),
+        )
+        return None if row is None else (str(row[0]), float(row[1]))
+
     def dirty(self) -> list[int]:
         return [row[0] for row in self._db.rows("SELECT series_id FROM series WHERE dirty = 1")]
 
