@@ -1,8 +1,7 @@
-"""The bounded pool: takes due rows, runs their step, writes the outcome; the one place that judges a failed step."""
+"""The bounded pool: takes due rows, runs their step, writes the outcome."""
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -13,29 +12,19 @@ from functools import partial
 from loguru import logger
 
 from daemon.context import Context
-from daemon.errors import DISK_FAILS, Kind, Scope, Transient, Trouble, disk_full, of_the_disk
+from daemon.errors import Scope, Transient, Trouble, disk_full
+from daemon.failures import Failures
 from daemon.inflight import InFlight
 from daemon.ledger import FileRow, RevisionRow
 from daemon.lifecycle import FINAL, Event, FileState, after
 from daemon.log import about
 from daemon.outcomes import FileOutcome
 from daemon.pipeline import LANE_SCOPES, STEPS, Lane, Step, states_of
-from daemon.scopes import PROBE_AT_LEAST_EVERY_S
 from daemon.spool import gigabytes
 
-LONGEST_WAIT_S = 900.0
-FIRST_WAIT_S = 5.0
-MOST_TRIES = 8
 STUCK_S = 30.0
 STEP_AT_MOST_S = 900.0
 """A step that neither asks Drive anything nor ends for so long hangs; a conversion has its own timeout on top."""
-
-
-def wait_s(tries: int, told_s: float | None) -> float:
-    """Return how long an item waits after its `tries`-th failure: what Drive asked for, or 5 s doubling to 15 min."""
-    if told_s is not None:
-        return min(max(told_s, 1.0), 24 * 3600.0)
-    return min(FIRST_WAIT_S * 2.0 ** min(tries, 16), LONGEST_WAIT_S) * random.uniform(0.8, 1.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +59,7 @@ class Workers:
         self._lock = threading.Lock()
         self._downloads = InFlight(work.transfer_workers)
         self._running: dict[Hashable, Running] = {}
+        self._failures = Failures(context, stopping=lambda: self._stopping)
         self._own = threading.local()
         self._stopping = False
         self.open_lanes: frozenset[Lane] = frozenset(self._sizes)
@@ -127,7 +117,9 @@ class Workers:
             if size_bytes and not self._room_for(size_bytes, overdraw):
                 if self._context.spool.short_of_disk(size_bytes):
                     # Others filled it: that no series is to blame for, and nothing is closed early.
-                    self._close(disk_full(f"the spool's disk has no room for {size_bytes} bytes more"))
+                    self._failures.close(
+                        disk_full(f"the spool's disk has no room for {size_bytes} bytes more")
+                    )
                 else:
                     self.space_blocked = True
                 break
@@ -208,7 +200,7 @@ class Workers:
         try:
             work()
         except Exception as met:  # noqa: BLE001 - the ledger itself failed: the row is as it was, and due again
-            exc = self._known(met)
+            exc = self._failures.known(met)
             logger.error("A step's outcome could not be written: {}", type(met).__name__)
             if not (isinstance(exc, Trouble) and exc.scope in (Scope.SERVICE, Scope.DISK)):
                 # Without a pause the row would be taken again at once, and fail again, as fast as the machine can.
@@ -216,7 +208,7 @@ class Workers:
                     "LEDGER_FAILED", f"a step's outcome met {type(met).__name__}", scope=Scope.SERVICE
                 )
             if not self._stopping:
-                self._close(exc)
+                self._failures.close(exc)
         finally:
             self._own.key = None
             with self._lock:
@@ -290,7 +282,7 @@ class Workers:
                     self._write(row, outcome, fetched)
                     self._opened(step)
                 except Exception as exc:  # noqa: BLE001 - judged there, by kind
-                    self._file_failed(row if fetched is None else fetched[0], exc)
+                    self._failures.of_file(row if fetched is None else fetched[0], exc)
                     return
                 logger.debug("{}", outcome.event)
                 state, fetched = after(row.state, outcome.event), None
@@ -329,100 +321,11 @@ class Workers:
                     self._opened_folder(series.home_folder_id)
                 self._context.ledger.revisions.apply(row, outcome, self._context.clock.now())
             except Exception as exc:  # noqa: BLE001 - judged there, by kind
-                self._revision_failed(row, exc)
+                self._failures.of_revision(row, exc)
                 return
             if outcome.event is Event.ABANDONED:
                 self._context.spool.drop_results(*row.key, row.attempt)
             logger.info("{}", outcome.event)
-
-    # ── what a failure means ─────────────────────────────────────────────────────────────────────────────────
-
-    def _file_failed(self, row: FileRow, exc: Exception) -> None:
-        now = self._context.clock.now()
-        files = self._context.ledger.files
-        exc = self._known(exc)
-        verdict = self._judge(exc, row.tries, Lane.DOWNLOAD)
-        if verdict is None:
-            return
-        if isinstance(verdict, float):
-            files.park(row, now + verdict, now, _code(exc))
-        else:
-            code, remedy = verdict
-            files.hold(row, code, remedy, now)
-            self._context.spool.drop_inputs([row.key])
-
-    def _revision_failed(self, row: RevisionRow, exc: Exception) -> None:
-        now = self._context.clock.now()
-        exc = self._known(exc)
-        if self._closes_folder(row, exc):
-            return
-        verdict = self._judge(exc, row.tries, STEPS[row.state].lane)
-        if verdict is None:
-            return
-        if isinstance(verdict, float):
-            self._context.ledger.revisions.park(row, now + verdict, now, _code(exc))
-        else:
-            code, remedy = verdict
-            self._context.ledger.revisions.hold(row, code, remedy, now)
-
-    def _judge(self, exc: Exception, tries: int, lane: Lane) -> float | tuple[str, str] | None:
-        """Return how long the item waits, or (code, remedy) to hold it; None: its scope closes, the item is as it was."""
-        if self._stopping or (isinstance(exc, Trouble) and exc.code == "STOPPING"):
-            return None  # no failure of the item: the next start takes the step again, at once
-        if not isinstance(exc, Trouble):
-            logger.opt(exception=exc).error("BUG: a step failed; its item is held")
-            return (
-                "BUG",
-                "This is a fault of sdd-dicom: report the traceback in the log; `sdd-dicom retry` tries again",
-            )
-        if exc.scope not in (Scope.ITEM, Scope.FOLDER):
-            self._close(exc)
-            if exc.scope in (Scope.SERVICE, *LANE_SCOPES[lane]):
-                return None
-            # The scope does not hold up this lane (a conversion that needs inputs back): the item itself waits.
-            return min(wait_s(tries, exc.retry_after_s), PROBE_AT_LEAST_EVERY_S)
-        if exc.kind is Kind.REFUSED:
-            logger.warning("Held {}: {}. {}", exc.code, exc.what, exc.remedy)
-            return exc.code, exc.remedy
-        if tries + 1 >= MOST_TRIES and exc.retry_after_s is None:
-            logger.warning("Held {} after {} tries: {}", exc.code, tries + 1, exc.what)
-            return (
-                exc.code,
-                exc.remedy or "It failed again and again: look into the log, then `sdd-dicom retry`",
-            )
-        wait = wait_s(tries, exc.retry_after_s)
-        logger.info("Waits {:.0f} s after {}: {}", wait, exc.code, exc.what)
-        return wait
-
-    def _known(self, exc: Exception) -> Exception:
-        """Return a trouble of the disk as what it is, whichever call met it; everything else as it came.
-
-        Where the disk itself works when it is asked, only these bytes are bad: the item is tried again by itself.
-        """
-        trouble = of_the_disk(exc)
-        if trouble is None:
-            return exc
-        if trouble.code == DISK_FAILS:
-            try:
-                self._context.spool.probe()
-                trouble.scope = Scope.ITEM
-            except Transient as found:
-                trouble = found
-        logger.opt(exception=exc).debug("A step met the disk: {}", trouble.code)
-        return trouble
-
-    def _close(self, trouble: Trouble) -> None:
-        if self._context.scopes.close(trouble, self._context.clock.now()):
-            logger.error("{} paused: {}. {}", trouble.scope.value.capitalize(), trouble.what, trouble.remedy)
-
-    def _closes_folder(self, row: RevisionRow, exc: Exception) -> bool:
-        """Pause what goes into an output folder that takes nothing more; the revision is as it was. False: none is."""
-        if self._stopping or not isinstance(exc, Transient) or exc.scope is not Scope.FOLDER:
-            return False
-        home_id = self._home_id(row)
-        if home_id and self._context.scopes.folders.close(home_id, exc, self._context.clock.now()):
-            logger.error("Folder paused, the output of {}: {}. {}", home_id, exc.what, exc.remedy)
-        return bool(home_id)
 
     def _opened_folder(self, home_id: str) -> None:
         if self._context.scopes.folders.open(home_id):
@@ -432,7 +335,3 @@ class Workers:
         for scope in step.proves:
             if self._context.scopes.open(scope):
                 logger.info("{} goes on", scope.value.capitalize())
-
-
-def _code(exc: Exception) -> str:
-    return exc.code if isinstance(exc, Trouble) else "BUG"

@@ -20,6 +20,7 @@ LAYERS = [
     {"assembly"},
     {"connection"},
     {"workers", "views", "places", "lock"},
+    {"failures"},
     {"pipeline", "recovery"},
     {"intake", "settle", "convert", "delivery"},
     {"acquire", "findings"},

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from daemon.errors import Refused, Scope
+from daemon.failures import LONGEST_WAIT_S, wait_s
 from daemon.scopes import PROBE_AT_LEAST_EVERY_S, Scopes
-from daemon.workers import LONGEST_WAIT_S, wait_s
 
 LOST = Refused("LOGIN_LOST", "the login is lost", scope=Scope.SERVICE)
 

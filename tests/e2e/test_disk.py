@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from daemon import scopes, workers
+from daemon import failures, scopes
 from daemon.errors import Scope
 from daemon.results import nifti
 from daemon.service import Stop
@@ -26,8 +26,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits are a hundredth: twenty minutes of a full disk pass in seconds."""
     monkeypatch.setattr(scopes, "FIRST_PROBE_S", 0.05)
     monkeypatch.setattr(scopes, "PROBE_AT_LEAST_EVERY_S", 0.3)
-    monkeypatch.setattr(workers, "FIRST_WAIT_S", 0.02)
-    monkeypatch.setattr(workers, "LONGEST_WAIT_S", 0.1)
+    monkeypatch.setattr(failures, "FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr(failures, "LONGEST_WAIT_S", 0.1)
 
 
 def failing(times: int, error: int, really: Callable[..., Any], met: list[int]) -> Callable[..., Any]:
@@ -51,7 +51,7 @@ def test_a_disk_that_stays_full_holds_nothing(
 ) -> None:
     """More often than an item is tried before it is held: the disk is nobody's fault."""
     met: list[int] = []
-    monkeypatch.setattr(nifti, "convert", failing(workers.MOST_TRIES + 4, errno.ENOSPC, nifti.convert, met))
+    monkeypatch.setattr(nifti, "convert", failing(failures.MOST_TRIES + 4, errno.ENOSPC, nifti.convert, met))
     said = []
     close = running.daemon.context.scopes.close
     running.daemon.context.scopes.close = lambda trouble, now: (
@@ -60,7 +60,7 @@ def test_a_disk_that_stays_full_holds_nothing(
     exam(world, "exam", seed=1)
 
     delivered(world, running, {1: (1, 4)})
-    assert len(met) == workers.MOST_TRIES + 4
+    assert len(met) == failures.MOST_TRIES + 4
     assert set(said) == {Scope.DISK}
     assert "Held" not in lives(running)
 

@@ -21,11 +21,12 @@ from typing import Any
 import pytest
 from loguru import logger
 
-from daemon import acquire, assembly, convert
+from daemon import acquire, assembly, convert, workers
 from daemon.assembly import Daemon
 from daemon.config import FolderRef, Settings
 from daemon.config import settings as sections
 from daemon.errors import Scope, Trouble
+from daemon.failures import Failures
 from daemon.hints import Hints, PageToken
 from daemon.intake import SECOND_LOOK_S
 from daemon.model import Instance, Volume
@@ -184,6 +185,7 @@ class World:
                 super().__init__(*arguments, **more)
                 self._pools = dict.fromkeys(Lane, _Queue(queue))  # type: ignore[assignment]
 
+        class WatchedFailures(Failures):
             def _judge(self, exc: Exception, *more: Any) -> Any:
                 if not isinstance(exc, Trouble):
                     bugs.append("".join(traceback.format_exception(exc)))
@@ -198,6 +200,7 @@ class World:
             ),
         )
         patch.setattr(assembly, "Workers", QueuedWorkers)
+        patch.setattr(workers, "Failures", WatchedFailures)
         patch.setattr(Daemon, "connect", lambda _: self.drive)
         patch.setattr(acquire, "read_instance", read_instance)
         patch.setattr(convert, "read_instance", read_instance)
