@@ -12,7 +12,7 @@ import pytest
 from daemon.errors import Refused
 from daemon.ledger import MASS_VANISHED, Ledger, Place, Whereabouts
 from daemon.ledger.database import Database
-from daemon.ledger.files import AT_ONCE_S
+from daemon.ledger.presence import AT_ONCE_S
 from daemon.lifecycle import FileState
 from daemon.model import File
 

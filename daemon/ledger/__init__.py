@@ -7,7 +7,8 @@ from pathlib import Path
 from daemon.ledger.crawls import Crawls, Listing, Shortcut
 from daemon.ledger.database import Database
 from daemon.ledger.deliveries import Deliveries, OutFolder
-from daemon.ledger.files import MASS_VANISHED, Files
+from daemon.ledger.files import Files
+from daemon.ledger.presence import MASS_VANISHED
 from daemon.ledger.rebuilding import Cause, KnownDelivery, Rebuilding
 from daemon.ledger.records import (
     FileRow,

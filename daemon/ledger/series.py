@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from daemon.ledger.database import Database, Row
-from daemon.ledger.files import MASS_VANISHED
+from daemon.ledger.presence import MASS_VANISHED
 from daemon.ledger.records import MemberRow, SeriesRow
 
 
