@@ -31,6 +31,9 @@ from daemon.workers import Workers
 
 LONGEST_PARK_S = 24 * 3600.0
 
+PAUSED = "paused"
+"""What the ledger keeps of a person's pause; `run --once` goes on all the same: somebody asks for it."""
+
 
 class Daemon:
     """All parts, and what they do together in one round. `assemble` may be called again after a Transient.
@@ -113,6 +116,9 @@ class Daemon:
             tree=tree,
             scopes=Scopes(),
         )
+        if ledger.meta(PAUSED) and not self.once:
+            self.context.scopes.pause()
+            logger.warning("Still paused, as a person asked for: `sdd-dicom resume` lets the work go on")
         self.rebuild = Rebuild(self.context)
         self.intake = Intake(
             drive=drive,
@@ -199,9 +205,8 @@ class Daemon:
             now = context.clock.now()
             self._count_download_time()
             if context.scopes.allowance((), now) == 0 and not context.scopes.paused:
-                return (
-                    0  # the ledger may be what is paused; asked each second, it would never come to its probe
-                )
+                # The ledger may be what is paused; asked each second, it would never come to its probe.
+                return 0
             self._probe_disk(now)
             self._open_lanes()
             if self.rebuild.owed:

@@ -74,22 +74,26 @@ def run(
     config: Config = None,
 ) -> int:
     """Run the daemon until it is stopped."""
-    from daemon import log, memory, service
+    from daemon import log, memory
 
     memory.keep_few_arenas()
     settings = settings_of(config)
     progress = once and sys.stdout.isatty()
     log.configure(settings.logging, settings.logs_dir, console=not progress)
     if not once:
-        return service.Service(settings).run()
+        from daemon.service import Service
+
+        return Service(settings).run()
+    from daemon.once import run_once
+
     if not progress:
-        return service.run_once(settings)
+        return run_once(settings)
     from rich.console import Console
 
     from daemon.commands.progress import OnceProgress, ending
 
     with OnceProgress(Console()) as shown:
-        code = service.run_once(settings, on_progress=shown.show)
+        code = run_once(settings, on_progress=shown.show)
     for line in ending(settings, code):
         typer.echo(line)
     return code
@@ -268,7 +272,7 @@ def retry(
 @app.command()
 @guarded
 def pause(config: Config = None) -> int:
-    """Start nothing new until resume; what runs is finished. A restart of the daemon ends the pause."""
+    """Start nothing new until resume; what runs is finished. A restart of the daemon does not end it."""
     from daemon.control.client import ControlClient
 
     done = ControlClient(settings_of(config)).post("/pause")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from daemon.clock import Clock
 from daemon.config import Settings
@@ -10,6 +10,7 @@ from daemon.drive.client import Drive
 from daemon.hints import Hints
 from daemon.ledger import Ledger
 from daemon.scopes import Scopes
+from daemon.sightings import Sightings
 from daemon.spool import Spool
 from daemon.tree import Places, Tree
 
@@ -27,3 +28,4 @@ class Context:
     places: Places
     tree: Tree
     scopes: Scopes
+    sightings: Sightings = field(default_factory=Sightings)

@@ -71,7 +71,13 @@ class Intake:
         The rows of a page are committed with `feed_seq`, then (generation, feed_seq, token) goes to the hints:
         stored first, a crash would lose changes; stored last, it only repeats them.
         """
-        token = self._token()
+        asked_at = self._clock.now()
+        token = self._kept_token()
+        if not token:
+            # A start token is the end of the feed, as an empty page from there would be.
+            self._start_again()
+            self.feed_read_epoch_s = asked_at
+            return 0
         started_again = False
         entries = 0
         while self._keep_going():
@@ -131,8 +137,8 @@ class Intake:
                 raise
             return [Unclear(change.file_id)]
 
-    def _token(self) -> str:
-        """Return the token to go on from; without a trustworthy one, start again.
+    def _kept_token(self) -> str:
+        """Return the token to go on from; empty where none can be trusted.
 
         A record of another generation, or one ahead of the ledger, means that the ledger was restored from a
         backup: changes between the two would be missed.
@@ -143,7 +149,7 @@ class Intake:
             or record.generation != self._ledger.crawls.generation
             or record.feed_seq > self._ledger.crawls.feed_seq
         ):
-            return self._start_again()
+            return ""
         return record.token
 
     def _start_again(self) -> str:
@@ -284,7 +290,7 @@ class Intake:
         crawls = self._ledger.crawls
         climb = self._tree.climb(listing.folder_id)
         page_token = parent_id = ""
-        order = 0
+        order = shown = 0
         while climb.whereabouts is Whereabouts.PRESENT:
             if not self._keep_going():
                 return
@@ -305,6 +311,7 @@ class Intake:
                     raise
                 logger.bind(folder_id=listing.folder_id).warning("A folder cannot be listed: {}", exc.code)
                 break
+            shown += len(page.files)
             found: list[Finding] = []
             folders = []
             for file in page.files:
@@ -326,6 +333,9 @@ class Intake:
                     order += 1
             page_token = page.next_page_token
             if not page_token:
+                if not shown and listing.folder_id == self._places.source_id:
+                    # A source in the trash shows nothing either, and a late search may have found it there.
+                    self._tree.forget(listing.folder_id)
                 parent_id = self._tree.parent(listing.folder_id) or findings.NO_PARENT
                 break
         with self._ledger.write():

@@ -11,7 +11,7 @@ from daemon.errors import NotThere, Refused, Scope, Transient
 from daemon.hints import Hints
 from daemon.ledger import Ledger
 from daemon.model import File
-from daemon.tree import Places
+from daemon.tree import Places, hint_of
 
 _DEPTH_AT_MOST = 100  # Drive allows no deeper folders
 _MADE = "output-made"
@@ -50,16 +50,18 @@ def resolve(drive: Drive, ledger: Ledger, hints: Hints, settings: Settings, cloc
 
 def _resolve(drive: Drive, ledger: Ledger, hints: Hints, settings: Settings, clock: Clock) -> Places:
     source = find_source(drive, ledger, settings)
-    output = known(drive, ledger, "output", settings.drive.output) or _find_output(
-        drive, ledger, hints, settings.drive.output, clock
-    )
+    # Where a search was late, the first listing of the source shows nothing, and Drive is asked for the folder itself.
+    hints.remember_folder(hint_of(source))
+    output, is_new = known(drive, ledger, "output", settings.drive.output), False
+    if output is None:
+        output, is_new = _find_output(drive, ledger, hints, settings.drive.output, clock)
     check_output(drive, source, output)
     staging_parent_id = ledger.meta(f"staging_parent:{output.file_id}") or _staging_parent(drive, output)
     with ledger.write():
         _remember(ledger, "source", settings.drive.source, source)
         _remember(ledger, "output", settings.drive.output, output)
         ledger.set_meta(f"staging_parent:{output.file_id}", staging_parent_id)
-    return Places(source.file_id, output.file_id, staging_parent_id)
+    return Places(source.file_id, output.file_id, staging_parent_id, output_is_new=is_new)
 
 
 def find_source(drive: Drive, ledger: Ledger | None, settings: Settings) -> File:
@@ -93,10 +95,18 @@ def find_folder(drive: Drive, reference: FolderRef, key: str) -> File | None:
             return _folder(drive.get(reference.value), key)
         except NotThere:
             return None
+    found, missing = _walk(drive, reference, key)
+    if missing:
+        return None
+    return found if found is not None else drive.get(drive.root_id())
+
+
+def _walk(drive: Drive, reference: FolderRef, key: str) -> tuple[File | None, list[str]]:
+    """Return the last folder on the way that is there (None: the root), and the names that are missing after it."""
     names = [name for name in reference.value.split("/") if name]
-    here = drive.root_id()
     found: File | None = None
     for depth, name in enumerate(names):
+        here = drive.root_id() if found is None else found.file_id
         candidates = drive.find_child(here, name)
         if not candidates and depth == 0:
             candidates = drive.find_shared(name)
@@ -107,10 +117,9 @@ def find_folder(drive: Drive, reference: FolderRef, key: str) -> File | None:
                 f'Name one by its id: drive.{key} = "id:…"',
             )
         if not candidates:
-            return None
+            return found, names[depth:]
         found = candidates[0]
-        here = found.file_id
-    return found if found is not None else drive.get(here)
+    return found, []
 
 
 def _folder(file: File, key: str) -> File:
@@ -139,26 +148,32 @@ def _remember(ledger: Ledger, key: str, reference: FolderRef, file: File) -> Non
     ledger.set_meta(f"{key}_id", file.file_id)
 
 
-def _find_output(drive: Drive, ledger: Ledger, hints: Hints, reference: FolderRef, clock: Clock) -> File:
-    found = find_folder(drive, reference, "output")
-    if found is not None:
-        return found
+def _find_output(
+    drive: Drive, ledger: Ledger, hints: Hints, reference: FolderRef, clock: Clock
+) -> tuple[File, bool]:
+    """Return the output folder, and whether it is new: made for this start, and never used."""
     if reference.kind == "id":
-        raise Unusable(
-            "OUTPUT_MISSING",
-            f"the output folder {reference.value} does not exist, or this account cannot see it",
-            "Share it with the account as Editor, or correct drive.output",
-        )
-    if (found := _made_lately(drive, hints, reference)) is not None:
-        return found
-    here = drive.root_id()
-    for name in (name for name in reference.value.split("/") if name):
-        candidates = drive.find_child(here, name)
-        found = candidates[0] if candidates else _make(drive, ledger, here, name, clock)
-        here = found.file_id
-    assert found is not None  # an empty path names the root, which exists
-    hints.put(_MADE, f"{drive.drive_id}:{reference.value}", here, _MADE_TTL_S)
-    return found
+        found = find_folder(drive, reference, "output")
+        if found is None:
+            raise Unusable(
+                "OUTPUT_MISSING",
+                f"the output folder {reference.value} does not exist, or this account cannot see it",
+                "Share it with the account as Editor, or correct drive.output",
+            )
+        return found, False
+    found, missing = _walk(drive, reference, "output")
+    if not missing:
+        return found or drive.get(drive.root_id()), False
+    if (made := _made_lately(drive, hints, reference)) is not None:
+        return made, False
+    is_new = False
+    for name in missing:
+        # The first one is not there, as was seen just now, and the others can only lie in it.
+        here = drive.root_id() if found is None else found.file_id
+        found, is_new = _make(drive, ledger, here, name, clock)
+    assert found is not None
+    hints.put(_MADE, f"{drive.drive_id}:{reference.value}", found.file_id, _MADE_TTL_S)
+    return found, is_new
 
 
 def _made_lately(drive: Drive, hints: Hints, reference: FolderRef) -> File | None:
@@ -176,8 +191,12 @@ def _made_lately(drive: Drive, hints: Hints, reference: FolderRef) -> File | Non
     return file if file.is_folder and not file.trashed else None
 
 
-def _make(drive: Drive, ledger: Ledger, parent_id: str, name: str, clock: Clock) -> File:
-    """Make one folder of the output path under a reserved id: a repeated start finds it, not a second one."""
+def _make(drive: Drive, ledger: Ledger, parent_id: str, name: str, clock: Clock) -> tuple[File, bool]:
+    """Make one folder of the output path under a reserved id: a repeated start finds it, not a second one.
+
+    Returns:
+        The folder, and whether it was not in use before; False where a late search had hidden one that was.
+    """
     deliveries = ledger.deliveries
     if deliveries.spare_ids(clock.now() - 86_400) == 0:
         deliveries.stock(drive.generate_ids(10), clock.now())
@@ -196,7 +215,7 @@ def _make(drive: Drive, ledger: Ledger, parent_id: str, name: str, clock: Clock)
         deliveries.forget_folder(folder.folder_id)
         return _make(drive, ledger, parent_id, name, clock)
     deliveries.folder_made(folder.folder_id)
-    return made
+    return made, not folder.made
 
 
 def check_output(drive: Drive, source: File, output: File) -> None:
@@ -225,6 +244,8 @@ def check_output(drive: Drive, source: File, output: File) -> None:
 
 
 def _parent(drive: Drive, file: File) -> File | None:
+    if drive.root is not None and drive.root.file_id in file.parents:
+        return drive.root
     try:
         return drive.get(file.parents[0]) if file.parents else None
     except NotThere:

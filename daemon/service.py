@@ -1,90 +1,38 @@
-"""Life of the process: start, APScheduler jobs, signals, sd_notify, orderly stop."""
+"""The long-running daemon: APScheduler jobs, sd_notify, the heartbeat."""
 
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import sdnotify
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 from loguru import logger
 
 from daemon.assembly import Daemon
 from daemon.config import Settings
-from daemon.errors import Kind, Scope, Transient, Trouble, of_the_disk
+from daemon.errors import Scope, Transient, Trouble, of_the_disk
 from daemon.intake import SECOND_LOOK_S
-from daemon.places import Unusable
+from daemon.life import assemble, end_steps, exit_code_of, halt_if_damaged, heed_signals
 
 DISPATCH_EVERY_S = 1.0
+REST_AT_MOST_S = 60.0
+"""So long the dispatch sleeps when nothing is due and nothing wakes it."""
 TIDY_EVERY_S = 60.0
-TIDY_TRIES = 3
-"""For `run --once`: a deleted `held.tsv` is noticed with one try and made anew with the next."""
-ONCE_WAITS_AT_MOST_S = 60.0
-"""`run --once` ends with 4 where only longer waits are left."""
 TRUE_UP_LOOK_S = 60.0
 BACKUP_LOOK_S = 3600.0
-DRAIN_S = 30.0
-"""How long a stop waits for running steps; the unit allows more before it kills."""
-START_RETRY_S = 10.0
+NOTIFY_AT_MOST_S = 5.0
 LOOP_SILENT_AT_MOST_S = 900.0
 """A loop that neither ends nor asks Drive anything for this long hangs."""
 CLOCK_LOOK_S = 2.0
 CLOCK_JUMP_S = 1.0
 """How far the machine's clock must move away from the steady one to count as set anew; slewing is slower."""
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Each asks for an orderly stop. SIGHUP is a terminal that closes: there is nothing to read anew."""
-
-
-class Stop(Exception):
-    """The program ends at start: the exit code, and why."""
-
-    def __init__(self, exit_code: int, trouble: Trouble) -> None:
-        super().__init__(str(trouble))
-        self.exit_code = exit_code
-        self.trouble = trouble
-
-
-def exit_code_of(trouble: Trouble) -> int:
-    """Return the exit code for a trouble found at start (sysexits.h: 69 unavailable, 75 tempfail, 77 noperm)."""
-    if isinstance(trouble, Unusable) or trouble.code in FOLDERS:
-        return 69
-    if trouble.code == "LOCKED":
-        return 75
-    if trouble.scope in (Scope.SERVICE, Scope.UPLOADS) and trouble.code in CREDENTIALS:
-        return 77
-    if trouble.code in STATE:
-        return 78
-    return 1
-
-
-CREDENTIALS = frozenset(
-    {
-        "LOGIN_LOST",
-        "NO_TOKEN",
-        "TOKEN_UNREADABLE",
-        "NO_CLIENT_FILE",
-        "CLIENT_FILE_UNREADABLE",
-        "CLIENT_REFUSED",
-    }
-    | {"NO_SERVICE_ACCOUNT_FILE", "SERVICE_ACCOUNT_UNREADABLE", "SCOPE_MISSING", "APP_NOT_AUTHORIZED"}
-    | {"API_DISABLED", "DOMAIN_POLICY"}
-)
-FOLDERS = frozenset({"SHARED_DRIVE_GONE", "NOT_A_MEMBER"})
-"""Beside `Unusable`: the drive that holds the folders is out of reach."""
-STATE = frozenset({"LEDGER_DAMAGED", "LEDGER_VERSION", "STATE_UNUSABLE"})
-"""The state directory is not one to work with: a start more does not help, a person must put it right."""
-
-
-def heed_signals(stop: threading.Event) -> None:
-    """Let signals set `stop`, and nothing else; one that is ignored already (nohup) stays ignored."""
-    for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: stop.set())
 
 
 class Every(BaseTrigger):  # type: ignore[misc]
@@ -102,6 +50,41 @@ class Every(BaseTrigger):  # type: ignore[misc]
         return now if previous_fire_time is None and self._at_once else now + self._interval
 
 
+class Rest:
+    """Whether the dispatch sleeps because nothing is due; whoever brings news wakes it.
+
+    Args:
+        at: sets the dispatch's next round, so many seconds from now.
+    """
+
+    def __init__(self, at: Callable[[float], None]) -> None:
+        self._at = at
+        self._lock = threading.Lock()
+        self._news = True
+        self._resting = False
+
+    def begin_round(self) -> None:
+        """A round begins: what came before it, it sees."""
+        with self._lock:
+            self._news = self._resting = False
+
+    def lie_down(self) -> None:
+        """The round found nothing to do, now or at a time that is known."""
+        with self._lock:
+            # What came while the round looked, it may have missed.
+            if not self._news:
+                self._resting = True
+                self._at(REST_AT_MOST_S)
+
+    def wake(self) -> None:
+        """There may be something to do."""
+        with self._lock:
+            self._news = True
+            if self._resting:
+                self._resting = False
+                self._at(0.0)
+
+
 class Service:
     """The long-running daemon.
 
@@ -113,11 +96,15 @@ class Service:
         self._settings = settings
         self._stop = threading.Event()
         self._notifier = sdnotify.SystemdNotifier()
+        if self._notifier.socket is not None:
+            # Nobody may be reading at the other end: the heartbeat, and the stop, must not wait for that for ever.
+            self._notifier.socket.settimeout(NOTIFY_AT_MOST_S)
         self._daemon: Daemon | None = None
         self._ticks: dict[str, float] = {}
         self._poll_lock = threading.Lock()
         self._jobs_lock = threading.Lock()
         self._jobs_running = 0
+        self._rest = Rest(lambda seconds: self._run_in(seconds, "dispatch"))
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -133,8 +120,9 @@ class Service:
         try:
             # systemd is told early: without a network the start goes on by itself, for as long as it takes.
             self._notify("READY=1")
-            if not assemble(daemon, self._stop, self._status):
-                return 0
+            with self._beating_at_start(daemon):
+                if not assemble(daemon, self._stop, self._status):
+                    return 0
             self._live(daemon)
             halt_if_damaged(daemon)
         finally:
@@ -183,7 +171,7 @@ class Service:
             "The clock of this machine moved by {:.0f} s: looking at everything", drift_s - before_s
         )
         for name in list(self._ticks):
-            self._scheduler.modify_job(name, next_run_time=_utc_now())
+            self._run_in(0.0, name)
         return drift_s
 
     def _jobs_ended(self) -> bool:
@@ -191,8 +179,14 @@ class Service:
             return self._jobs_running == 0
 
     def poll_soon(self) -> None:
-        """Let the poll job run now (somebody asked for a crawl or a retry)."""
-        self._scheduler.modify_job("poll", next_run_time=_utc_now())
+        """Let the poll job run now (somebody asked for a crawl or a retry), and the dispatch look."""
+        self._run_in(0.0, "poll")
+        self._rest.wake()
+
+    def _run_in(self, seconds: float, name: str) -> None:
+        """Let a job run so many seconds from now, whatever it was due for."""
+        with suppress(JobLookupError):  # the scheduler was shut down meanwhile
+            self._scheduler.modify_job(name, next_run_time=datetime.now(UTC) + timedelta(seconds=seconds))
 
     def _every(
         self,
@@ -236,10 +230,12 @@ class Service:
         if context.scopes.allowance(Scope.SERVICE, context.clock.now()) == 0:
             return
         with self._poll_lock:
-            self._daemon.intake.poll()
+            if self._daemon.intake.poll():
+                self._rest.wake()
             self._daemon.serves()
             again_at = time.monotonic() + self._settings.drive.poll_interval_s
             while not self._stop.is_set() and self._daemon.intake.pay():
+                self._rest.wake()
                 self._ticks["poll"] = time.monotonic()
                 if time.monotonic() > again_at:
                     # A long crawl must not keep the feed waiting.
@@ -247,8 +243,14 @@ class Service:
                     again_at = time.monotonic() + self._settings.drive.poll_interval_s
 
     def _dispatch(self) -> None:
+        """Take what is due. With nothing under way and nothing that waits, once a second would be for nothing."""
         assert self._daemon is not None
-        self._daemon.dispatch()
+        daemon = self._daemon
+        self._rest.begin_round()
+        moved = daemon.dispatch()
+        busy = moved or daemon.workers.running() or daemon.context.scopes.closed()
+        if not busy and daemon.next_wait_s() is None:
+            self._rest.lie_down()
 
     def _true_up(self) -> None:
         assert self._daemon is not None
@@ -293,8 +295,27 @@ class Service:
         if silent or hung:
             logger.error("No heartbeat: loops {} are silent, {} steps hang", silent, len(hung))
             return
-        self._notify("WATCHDOG=1")
-        self._status(self._daemon.one_line())
+        if os.environ.get("NOTIFY_SOCKET"):
+            self._notify("WATCHDOG=1")
+            self._status(self._daemon.one_line())
+
+    @contextmanager
+    def _beating_at_start(self, daemon: Daemon) -> Iterator[None]:
+        """Beat while the parts come up: waiting for a network lasts, and no loop runs yet that could beat."""
+        over, began = threading.Event(), time.monotonic()
+
+        def beat() -> None:
+            while not over.wait(self._heartbeat_every_s()):
+                if time.monotonic() - max(began, daemon.last_request_s) < LOOP_SILENT_AT_MOST_S:
+                    self._notify("WATCHDOG=1")
+
+        thread = threading.Thread(target=beat, name="start", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def _silence_allowed_s(self, name: str) -> float:
         return LOOP_SILENT_AT_MOST_S + (self._settings.drive.poll_interval_s if name == "poll" else 0.0)
@@ -304,138 +325,3 @@ class Service:
 
     def _status(self, text: str) -> None:
         self._notify(f"STATUS={text}")
-
-
-def assemble(daemon: Daemon, stop: threading.Event, say: Callable[[str], None]) -> bool:
-    """Bring the daemon up; without a network, try again until there is one. Return False when stopped meanwhile.
-
-    Raises:
-        Stop: what a person must repair first.
-    """
-    while not stop.is_set():
-        try:
-            daemon.assemble()
-            return True
-        except Transient as exc:
-            logger.warning("Cannot start yet: {}. {}", exc.what, exc.remedy)
-            say(f"Waiting: {exc.code}")
-            stop.wait(min(exc.retry_after_s or START_RETRY_S, 120.0))
-        except Trouble as exc:
-            if exc.kind is Kind.BUG:
-                raise
-            raise Stop(exit_code_of(exc), exc) from exc
-    return False
-
-
-def run_once(settings: Settings, *, on_progress: Callable[[Daemon], None] | None = None) -> int:
-    """Work off everything there is, then return: 0 done, 3 something is held, 4 only long waits are left.
-
-    Raises:
-        Stop: with the exit code: at start, or because the ledger turned out to be damaged.
-    """
-    stop = threading.Event()
-    heed_signals(stop)
-    daemon = Daemon(settings, stop=stop, once=True)
-    try:
-        if not assemble(daemon, stop, lambda _: None):
-            return 4
-        # "Everything there is" is what a listing shows: the feed tells of a change only some time later.
-        owed = True
-        while not stop.is_set():
-            try:
-                if owed:
-                    daemon.intake.crawl()
-                    owed = False
-                moved = _one_round(daemon, stop)
-                if on_progress is not None:
-                    on_progress(daemon)
-                if daemon.workers.running() or moved:
-                    daemon.changed.wait(0.2)
-                    daemon.changed.clear()
-                    continue
-                wait = daemon.next_wait_s()
-            except (Trouble, OSError) as exc:
-                wait = _met(daemon, exc)
-            if wait is None or wait > ONCE_WAITS_AT_MOST_S:
-                break
-            stop.wait(min(max(wait, 0.05), 1.0))
-        if not end_steps(daemon):
-            daemon.close()
-            os._exit(4)
-        halt_if_damaged(daemon)
-        for _ in range(TIDY_TRIES):
-            if stop.is_set() or daemon.tidy():
-                break
-        if daemon.held_count():
-            return 3
-        finished = daemon.next_wait_s() is None and not daemon.context.scopes.closed()
-        return 0 if finished and not stop.is_set() else 4
-    finally:
-        daemon.close()
-
-
-def _one_round(daemon: Daemon, stop: threading.Event) -> bool:
-    """Poll, pay what is owed, dispatch; return whether anything moved."""
-    moved = 0
-    now = daemon.context.clock.now()
-    if daemon.context.scopes.allowance(Scope.SERVICE, now) != 0:
-        try:
-            if not daemon.workers.running():
-                moved += daemon.intake.poll()
-            daemon.serves()
-            while not stop.is_set() and daemon.intake.pay():
-                moved += 1
-        except (Trouble, OSError) as exc:
-            _met(daemon, exc)
-    moved += daemon.dispatch()
-    return bool(moved)
-
-
-def _met(daemon: Daemon, exc: Trouble | OSError) -> float:
-    """A round met a trouble: its scope pauses. Return how long until it is probed again.
-
-    Raises:
-        Stop: the ledger is damaged.
-        OSError: it is none of the disk's.
-    """
-    trouble = exc if isinstance(exc, Trouble) else of_the_disk(exc)
-    if trouble is None:
-        raise exc
-    halt_if_damaged(daemon)
-    daemon.troubled(trouble)
-    now = daemon.context.clock.now()
-    return max(entry.next_probe_epoch_s for entry in daemon.context.scopes.closed()) - now
-
-
-def end_steps(daemon: Daemon, jobs_ended: Callable[[], bool] = lambda: True) -> bool:
-    """Let no step start, and wait for those that run; return whether they ended in time.
-
-    Every step is safe to cut off: its fact is not written, and the next start takes it again. Threads cannot be cut
-    off, only left: who gets False must end the process at once.
-    """
-    daemon.workers.stop()
-    until = time.monotonic() + DRAIN_S
-    while not (daemon.workers.drain(0.0) and jobs_ended()):
-        if time.monotonic() > until:
-            logger.warning("{} steps did not end in time and are cut off", len(daemon.workers.running()))
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def halt_if_damaged(daemon: Daemon) -> None:
-    """End the program, loudly, where the ledger turned out to be damaged: nothing may be built on it.
-
-    Raises:
-        Stop: with the remedy.
-    """
-    if (damage := daemon.damage) is not None:
-        logger.critical("The ledger is damaged: stopping. {}. {}", damage.what, damage.remedy)
-        raise Stop(exit_code_of(damage), damage)
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-__all__ = ["Service", "Stop", "run_once"]

@@ -16,12 +16,13 @@ class Places:
     """The folders on Drive that the configuration names, by id.
 
     `staging_parent_id` is the parent of the output folder, or the output folder itself where that cannot be
-    written: the staging folder `.sdd-dicom` lies in it.
+    written: the staging folder `.sdd-dicom` lies in it. `output_is_new`: this start made it.
     """
 
     source_id: str
     output_id: str
     staging_parent_id: str
+    output_is_new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Tree:
         Only the folder's own trash flag counts: a flag inherited from above follows from the climb, and would be
         stale when the upper folder is restored.
         """
-        self._hints.remember_folder(_hint_of(file))
+        self._hints.remember_folder(hint_of(file))
 
     def forget(self, folder_id: str) -> None:
         """Drop what is known of a folder: the next climb asks Drive."""
@@ -77,7 +78,7 @@ class Tree:
                 raise
             return None  # gone, or not for us to see
         self.remember(file)
-        return _hint_of(file)
+        return hint_of(file)
 
     def climb(self, folder_id: str) -> Climb:
         """Return the way from a folder up to the source, or where the folder is instead.
@@ -143,7 +144,8 @@ class Tree:
         return hint.name if hint is not None else ""
 
 
-def _hint_of(file: File) -> FolderHint:
+def hint_of(file: File) -> FolderHint:
+    """Return what the hints keep of a folder."""
     return FolderHint(
         folder_id=file.file_id,
         name=file.name,

@@ -189,6 +189,18 @@ def test_the_file_is_not_readable_by_everyone(configure: Configure):
     assert output.file.parent.stat().st_mode & 0o027 == 0
 
 
+def test_the_group_may_read_the_file_whatever_the_umask(configure: Configure):
+    """The unit's umask is 0077: all else that the service makes is for itself alone."""
+    before = os.umask(0o077)
+    try:
+        output = configure()
+        logger.info("x")
+    finally:
+        os.umask(before)
+
+    assert output.file.stat().st_mode & 0o777 == 0o640
+
+
 def test_a_second_configuration_replaces_the_first(configure: Configure):
     configure()
     output = configure()

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from daemon import service
-from daemon.service import Every, Service, heed_signals
+from daemon import life
+from daemon.life import heed_signals
+from daemon.service import Every, Service
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 YEARS = timedelta(days=3650)
@@ -74,7 +75,7 @@ def test_slewing_is_no_jump_however_long_it_lasts() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_each_signal_asks_for_a_stop(number: signal.Signals) -> None:
-    before = {each: signal.getsignal(each) for each in service.SIGNALS}
+    before = {each: signal.getsignal(each) for each in life.SIGNALS}
     stop = threading.Event()
     try:
         signal.signal(number, signal.SIG_DFL)  # the test run itself may have been started with nohup
@@ -88,7 +89,7 @@ def test_each_signal_asks_for_a_stop(number: signal.Signals) -> None:
 
 def test_a_hangup_that_is_ignored_stays_ignored() -> None:
     """Started with nohup, it outlives its terminal."""
-    before = {each: signal.getsignal(each) for each in service.SIGNALS}
+    before = {each: signal.getsignal(each) for each in life.SIGNALS}
     stop = threading.Event()
     try:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -106,5 +107,5 @@ def test_what_only_a_person_can_put_right_is_not_started_again() -> None:
     unit = (Path(__file__).parent.parent / "systemd" / "sdd-dicom.service").read_text()
     line = next(line for line in unit.splitlines() if line.startswith("RestartPreventExitStatus="))
     for code in ("LEDGER_DAMAGED", "LEDGER_VERSION"):
-        exit_code = service.exit_code_of(Refused(code, "what", scope=Scope.SERVICE))
+        exit_code = life.exit_code_of(Refused(code, "what", scope=Scope.SERVICE))
         assert str(exit_code) in line.partition("=")[2].split()

@@ -22,6 +22,8 @@ OK, BUG, USAGE, HELD, WAITING = 0, 1, 2, 3, 4
 UNAVAILABLE, TRY_AGAIN, NOT_ALLOWED, BAD_CONFIGURATION = 69, 75, 77, 78
 INTERRUPTED = 130
 _QUIET = Logging(level="WARNING")
+_ERROR = "<3>"
+"""Source: sd-daemon(3)."""
 _logs: list[Path] = []
 """Where the daemon's log is, once the configuration is read."""
 _BY_CODE = {
@@ -73,7 +75,7 @@ def _outcome(command: Callable[P, int], *args: P.args, **kwargs: P.kwargs) -> in
 
 
 def _other(exc: Exception) -> int:
-    from daemon.service import Stop
+    from daemon.life import Stop
 
     if isinstance(exc, Stop):
         told(exc.trouble)
@@ -87,7 +89,7 @@ def _other(exc: Exception) -> int:
 
 def told(trouble: Trouble) -> int:
     """Say what is wrong and what to do about it; return the exit code."""
-    from daemon.service import exit_code_of
+    from daemon.life import exit_code_of
 
     tell(f"{trouble.code}: {trouble.what}")
     if trouble.remedy:
@@ -103,8 +105,9 @@ def nobody_listens() -> None:
 
 
 def tell(text: str) -> None:
-    """Write to stderr."""
-    typer.echo(text, err=True)
+    """Write to stderr; in the journal as an error, or why a start failed would not show among what went wrong."""
+    prefix = _ERROR if log.stderr_is_journal() else ""
+    typer.echo(prefix + text, err=True)
 
 
 def settings_of(config: Path | None) -> Settings:

@@ -16,21 +16,22 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from daemon import __version__, views
-from daemon.assembly import Daemon
+from daemon.assembly import PAUSED, Daemon
 from daemon.control import lives, steer, targets
 from daemon.control.client import UnknownTarget, short_path
 from daemon.control.proof import look_at_drive
-from daemon.errors import NotThere, Trouble
+from daemon.errors import NotThere, Trouble, of_the_disk
 from daemon.ledger import Ledger
 from daemon.settle import Now, Rules
 from daemon.spool import gigabytes
 from daemon.views import Answer
 
 if TYPE_CHECKING:
-    import uvicorn
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
+
+    from daemon.control.listener import Listener
 
 SOCKET_MODE = 0o660
 BODY_AT_MOST_BYTES = 1 << 20
@@ -49,13 +50,13 @@ class ControlServer:
     def __init__(self, daemon: Daemon, poll: Callable[[], None]) -> None:
         self._answers = Answers(daemon, poll)
         self._path = daemon.settings.control_socket
-        self._server: uvicorn.Server | None = None
+        self._server: Listener | None = None
         self._thread: threading.Thread | None = None
         self._inode = 0
 
     def start(self) -> None:
         """Begin to listen. Where the socket cannot be made, the daemon works on without it and says so."""
-        import uvicorn
+        from daemon.control.listener import Listener
 
         try:
             listening = self._listen()
@@ -64,19 +65,7 @@ class ControlServer:
                 "The control socket cannot be made ({}): status and its siblings will not work", exc.strerror
             )
             return
-        config = uvicorn.Config(
-            self._app(),
-            http="httptools",
-            loop="asyncio",
-            lifespan="off",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=1,
-        )
-        self._server = uvicorn.Server(config)
+        self._server = Listener(self._app())
         run = self._server.serve
         self._thread = threading.Thread(
             target=lambda: asyncio.run(run(sockets=[listening])), name="control", daemon=True
@@ -109,7 +98,7 @@ class ControlServer:
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
         if self._server is not None and self._thread is not None:
-            self._server.should_exit = True
+            self._server.end()
             self._thread.join(STOP_WITHIN_S)
         self._answers.close()
 
@@ -324,6 +313,17 @@ class Answers:
             scopes.resume()
             scopes.probe_now()
             self._poll()
+        try:
+            # The machine may be started anew while a person still works on something.
+            self._daemon.context.ledger.set_meta(PAUSED, "1" if paused else "")
+        except Exception as exc:
+            if (trouble := of_the_disk(exc)) is None:
+                raise
+            logger.warning(
+                "A restart will not know that the work is {}: {}",
+                "paused" if paused else "resumed",
+                trouble.code,
+            )
         if before != paused:
             logger.info("A person {} the work", "paused" if paused else "resumed")
         return {"paused": paused, "changed": before != paused}

@@ -10,11 +10,12 @@ from daemon.context import Context
 from daemon.delivery import folders, uploads
 from daemon.delivery.job import AttemptLost, Job, is_whole
 from daemon.delivery.plan import Disown, MoveIn, Plan, Trash, Update, Upload, fault_of, plan_delivery
-from daemon.errors import NotThere, Transient
+from daemon.errors import NotThere, Scope, Transient, Trouble
 from daemon.ledger import ResultRow, RevisionRow
 from daemon.markers import Kind
 from daemon.model import File
 from daemon.outcomes import Abandoned, Delivered
+from daemon.sightings import LASTS_S
 
 
 def deliver(context: Context, revision: RevisionRow) -> Delivered | Abandoned:
@@ -46,6 +47,7 @@ def _publish(job: Job) -> None:
     """Upload and verify everything in staging, then make the folder visible with one move."""
     pending = [result for result in job.results if not result.verified]
     folder = folders.staging_folder(job, Kind.DELIVERY, begun=len(pending) < len(job.results))
+    seen_epoch_s = job.context.clock.now()
     if not folders.is_staged(job, folder):
         if not pending:
             # Moved before a crash, by us or by a person: a whole delivery is followed by its id.
@@ -60,17 +62,50 @@ def _publish(job: Job) -> None:
     _check_spool(job, pending)
     for result in pending:
         uploads.create(job, result, folder.file_id)
-    target_id = folders.live_target(job)
-    # Parents are read before every move: an earlier one may have had its effect, and people move things too.
-    folder = job.context.drive.get(folder.file_id)
-    if folder.trashed:
-        raise AttemptLost("STAGING_TRASHED")
-    if not folders.is_staged(job, folder):
-        raise Transient("MOVED_MEANWHILE", f"{folder.file_id} is no longer in staging")
-    folder = job.context.drive.move(folder.file_id, to=target_id, from_=folder.parents[0])
-    if target_id not in folder.parents or folder.trashed:
-        raise Transient("MOVED_MEANWHILE", f"{folder.file_id} was moved and reads otherwise")
+    if not _make_visible(job, folder, seen_epoch_s):
+        # Something was not as it had been seen: now nothing counts but what Drive says.
+        _make_visible(job, folder, 0.0, surely=True)
     logger.info("Delivered {} results into {}", len(job.results), folder.file_id)
+
+
+def _make_visible(job: Job, folder: File, seen_epoch_s: float, *, surely: bool = False) -> bool:
+    """Move a whole delivery from staging into a folder where people see it; return whether it is there.
+
+    Parents are read before the move: an earlier one may have had its effect, and people move things too. What Drive
+    said of the folder and of the target a moment ago is as good, since the answer to the move tells what came of it:
+    where the folder lies, and whether that is in the trash.
+
+    Args:
+        seen_epoch_s: when Drive last said where the folder lies.
+        surely: raise where it cannot be made visible.
+    """
+    drive, sightings = job.context.drive, job.context.sightings
+    target_id = folders.live_target(job)
+    if job.context.clock.now() - seen_epoch_s > LASTS_S:
+        folder = drive.get(folder.file_id)
+        if folder.trashed:
+            raise AttemptLost("STAGING_TRASHED")
+        if not folders.is_staged(job, folder):
+            raise Transient("MOVED_MEANWHILE", f"{folder.file_id} is no longer in staging")
+    try:
+        moved = drive.move(folder.file_id, to=target_id, from_=folder.parents[0])
+    except Trouble as exc:
+        sightings.forget(target_id)
+        if surely or isinstance(exc, Transient) or exc.scope not in (Scope.ITEM, Scope.FOLDER):
+            raise
+        logger.debug("The move of {} was refused ({}); looking again", folder.file_id, exc.code)
+        return False
+    if target_id in moved.parents and not moved.trashed:
+        # No sighting of the target: the trash of a folder above may show late. Its own flag is read every few seconds.
+        return True
+    sightings.forget(target_id)
+    if target_id in moved.parents:
+        # It, or the target, was trashed meanwhile. Drive takes a delivery into the trash, and nobody would find it there.
+        logger.warning("{} came into the trash; it goes back into staging", folder.file_id)
+        drive.move(folder.file_id, to=folders.staging_root(job.context), from_=target_id)
+    if surely:
+        raise Transient("MOVED_MEANWHILE", f"{folder.file_id} was moved and reads otherwise")
+    return False
 
 
 def _check_spool(job: Job, results: Sequence[ResultRow]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 
 from loguru import logger
@@ -18,6 +19,8 @@ STAGING = "staging"
 """Key of the staging folder's row. Drive ids are longer, so no source folder has it."""
 STAGING_NAME = ".sdd-dicom"
 _TRIES = 4
+_MAKING = tuple(threading.Lock() for _ in range(64))
+"""Folders share locks by chance, so that different ones seldom wait for each other."""
 
 
 def ensure(context: Context, parent_id: str, key: str, name: str, properties: Mapping[str, str]) -> str:
@@ -31,11 +34,23 @@ def ensure(context: Context, parent_id: str, key: str, name: str, properties: Ma
     row = deliveries.known_folder(parent_id, key)
     if row is not None and row.made:
         return row.folder_id
+    # Of a thousand series that want a new folder one makes it; the others would be told that it is there, and read it.
+    with _MAKING[hash((parent_id, key)) % len(_MAKING)]:
+        return _ensure(context, parent_id, key, name, properties)
+
+
+def _ensure(context: Context, parent_id: str, key: str, name: str, properties: Mapping[str, str]) -> str:
+    deliveries = context.ledger.deliveries
+    row = deliveries.known_folder(parent_id, key)
+    if row is not None and row.made:
+        return row.folder_id
     row = stock.with_ids(context, 1, lambda: deliveries.out_folder(parent_id, key))
     try:
-        context.drive.create_folder(
+        folder = context.drive.create_folder(
             file_id=row.folder_id, name=name, parent_id=parent_id, properties=properties
         )
+        if not folder.trashed:
+            context.sightings.saw(folder.file_id)
     except NotThere:
         raise
     except Refused as exc:
@@ -72,7 +87,7 @@ def live_target(job: Job) -> str:
     """Return the output folder in which the delivery is to appear: it is there, and not in the trash.
 
     Drive would accept a delivery into a trashed folder, and nobody would find it. A mirrored folder that a person
-    trashed or deleted is made anew for new deliveries.
+    trashed or deleted is made anew for new deliveries. What Drive said of it to another delivery a moment ago counts.
 
     Raises:
         Refused: ``OUTPUT_TRASHED``.
@@ -82,7 +97,10 @@ def live_target(job: Job) -> str:
         try:
             for folder_id in _mirrors(job, way[0]):
                 way.append(folder_id)
+            if job.context.sightings.is_fresh(way[-1]):
+                return way[-1]
             if not job.context.drive.get(way[-1]).trashed:
+                job.context.sightings.saw(way[-1])
                 return way[-1]
         except NotThere:
             logger.debug("An output folder is not there")
@@ -116,6 +134,7 @@ def _forget_dead(job: Job, way: list[str]) -> None:
         if folder_id == job.context.places.output_id:
             raise _output_trashed(folder_id)
         logger.warning("The output folder {} was trashed or deleted; a new one is made", folder_id)
+        job.context.sightings.forget(folder_id)
         job.context.ledger.deliveries.forget_folder(folder_id)
         return
 

@@ -43,7 +43,8 @@ class Drive(Requests):
     def root_id(self) -> str:
         """Return the id of My Drive's root, or that of the shared drive; asked once."""
         if not self._root_id:
-            self._root_id = self.get("root").file_id
+            self.root = self.get("root")
+            self._root_id = self.root.file_id
         return self._root_id
 
     def list_children(self, folder_id: str, page_token: str = "", *, trashed: bool = False) -> FilePage:

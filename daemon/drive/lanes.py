@@ -32,8 +32,11 @@ UPLOADS = WRITES | {"chunk"}
 
 START_UNITS_PER_S = 2000.0
 """Ten downloads a second."""
+DOCUMENTED_UNITS_PER_MINUTE = 325_000
 START_WRITES_PER_S = 2.0
-NO_QUOTA_UNITS_PER_MINUTE = 10 * 325_000
+WRITES_SAVED_S = 4.0
+"""What accounts are held to is a lasting rate: after a pause the eight writes of one delivery go together."""
+NO_QUOTA_UNITS_PER_MINUTE = 10 * DOCUMENTED_UNITS_PER_MINUTE
 """Who gives a higher bound speaks of a server of his own: there is nothing to start carefully at."""
 FIRST_PAUSE_S = 0.5
 
@@ -104,6 +107,7 @@ class Lanes:
             now,
             most_per_s=most,
             start_per_s=most / 4 if own else START_UNITS_PER_S,
+            expected_per_s=DOCUMENTED_UNITS_PER_MINUTE / 60,
             first_pause_s=first_pause_s,
         )
         self.writes = Rate(
@@ -111,6 +115,7 @@ class Lanes:
             most_per_s=most_writes,
             start_per_s=most_writes / 4 if own else START_WRITES_PER_S,
             first_pause_s=first_pause_s,
+            burst_s=WRITES_SAVED_S,
         )
         self._suspected = False
 

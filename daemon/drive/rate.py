@@ -45,6 +45,8 @@ GONE_AT = 1.2
 """When so many further returns bring no refusal, the limit is gone, and growth is free."""
 DOUBLE_S = 24.0
 """Free growth: of full use, until the rate is twice as high."""
+CLIMB_S = 3.0
+"""The same from the careful start up to what is expected, as long as nothing was refused."""
 GROWTH_MOST = 4.0
 """Nothing beyond the known limit is allowed to who uses less than a quarter of what is allowed already."""
 
@@ -144,11 +146,21 @@ class Rate:
 
     Args:
         most_per_s: an upper bound, known beforehand.
+        start_per_s: where it begins.
+        expected_per_s: what is said to be allowed. Up to there it grows quickly, beyond it has to feel its way.
         first_pause_s: about the pause after the first of several refusals in a row; it doubles with each.
+        burst_s: so much may be saved up, seconds at the rate of now.
     """
 
     def __init__(
-        self, now: float, *, most_per_s: float, start_per_s: float, first_pause_s: float = 0.5
+        self,
+        now: float,
+        *,
+        most_per_s: float,
+        start_per_s: float,
+        expected_per_s: float = 0.0,
+        first_pause_s: float = 0.5,
+        burst_s: float = BURST_S,
     ) -> None:
         self.most_per_s = max(most_per_s, LEAST_PER_S)
         self.per_s = min(max(start_per_s, LEAST_PER_S), self.most_per_s)
@@ -156,10 +168,12 @@ class Rate:
         """The limit as it was counted or guessed last; None: never refused."""
         self.paused_until = now
         self._first_pause_s = first_pause_s
+        self._expected_per_s = expected_per_s
+        self._burst_s = burst_s
         self._begun_at = now
         self._meter = Meter()
         self._minute_limit: float | None = None
-        self._level = self.per_s * BURST_S
+        self._level = self.per_s * burst_s
         self._filled_at = now
         self.mean_units = 0.0
         """Of a request, lately; 0: none was sent."""
@@ -227,7 +241,8 @@ class Rate:
         self._row = 0
         if self.limit_per_s is None:
             if self._is_used(now):
-                self.per_s *= 2 ** (sent.units / self.per_s / DOUBLE_S)
+                double_s = CLIMB_S if self.per_s < self._expected_per_s else DOUBLE_S
+                self.per_s *= 2 ** (sent.units / self.per_s / double_s)
         elif self.per_s < self.limit_per_s or self._is_used(now):
             self._used_s += sent.units / self.per_s
             self.per_s = self.limit_per_s * self._curve()
@@ -333,5 +348,5 @@ class Rate:
 
     def _fill(self, now: float) -> None:
         if now > self._filled_at:
-            self._level = min(self._level + (now - self._filled_at) * self.per_s, self.per_s * BURST_S)
+            self._level = min(self._level + (now - self._filled_at) * self.per_s, self.per_s * self._burst_s)
             self._filled_at = now

@@ -76,6 +76,8 @@ class Requests(Passage):
         )
         self.drive_id = drive_id
         self._root_id = drive_id
+        self.root: File | None = None
+        """My Drive's root as `root_id` was told of it, if it had to ask."""
         document = json.loads(get_static_doc("drive", "v3"))
         document.pop("mtlsRootUrl", None)
         if api_endpoint:

@@ -16,6 +16,7 @@ from typing import Any
 
 from daemon.localdrive.actions import ACTIONS, Action, Ask
 from daemon.localdrive.errors import ApiError
+from daemon.localdrive.values import checked
 
 _REASONS = {
     400: "badRequest",
@@ -106,20 +107,9 @@ def rule_from(values: dict[str, Any]) -> Rule:
         ValueError: an unknown key, action or choice, a wrong type, a bad expression.
     """
     values = {_OLD_NAMES.get(key, key): value for key, value in values.items()}
-    for key, value in values.items():
-        if key not in _DEFAULTS:
-            raise ValueError(f"unknown key {key}")
-        like = type(_DEFAULTS[key])
-        if like is float and isinstance(value, int) and not isinstance(value, bool):
-            values[key] = float(value)
-        elif type(value) is not like:
-            raise ValueError(f"wrong type for {key}: {like.__name__} is wanted")
-    rule = Rule(**values)
+    rule = Rule(**checked(values, _DEFAULTS, _CHOICES))
     if rule.action not in ACTIONS:
         raise ValueError(f"unknown action {rule.action}")
-    for key, choices in _CHOICES.items():
-        if getattr(rule, key) not in choices:
-            raise ValueError(f"{key} is one of {', '.join(filter(None, choices))}")
     if not 0 <= rule.probability <= 1:
         raise ValueError("probability lies between 0 and 1")
     if rule.drip_bytes < 1 or rule.copies < 1:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,6 +33,18 @@ _INSTEAD = {
     "unauthorized",
 }
 _BENT = {"truncate": wire.Truncated, "cut_body": wire.Reset, "stall_body": wire.Stalled, "short": wire.Short}
+
+
+@dataclass(slots=True)
+class Passing:
+    """A request on its way: how it is read and answered, its connection, and its entry in the record."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    connection: wire.Connection
+    entry: Entry
+
 
 Takeover = Callable[[Fault, str], Awaitable[None]]
 """Changes what was just created (`id_taken`), as somebody else would have."""
@@ -105,13 +118,15 @@ class Gate:
                 entry["bytes_out"] += len(message.get("body", b""))
             await onward(message)
 
+        passing = Passing(scope, counting, noting, connection, entry)
         if fault is None:
-            return await self._admit(scope, counting, noting, entry)
+            return await self._admit(passing)
         if delay_s := fault.delay_s():
             await asyncio.sleep(delay_s)
-        return await self._misbehave(fault, scope, counting, noting, connection, entry)
+        return await self._misbehave(fault, passing)
 
-    async def _admit(self, scope: Scope, receive: Receive, send: Send, entry: Entry) -> None:
+    async def _admit(self, passing: Passing) -> None:
+        scope, receive, send, entry = passing.scope, passing.receive, passing.send, passing.entry
         if refused := self._meters.refuses(entry["kind"], entry["units"]):
             entry["refused"] = refused
             await wire.drain(receive)
@@ -130,34 +145,27 @@ class Gate:
             scope["identity"] = identity
         return await self._app(scope, receive, send)
 
-    async def _misbehave(
-        self,
-        fault: Fault,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        connection: wire.Connection,
-        entry: Entry,
-    ) -> None:
-        action, stall_s = fault.rule.action, fault.rule.stall_s
+    async def _misbehave(self, fault: Fault, passing: Passing) -> None:
+        action, scope, connection = fault.rule.action, passing.scope, passing.connection
         if action in _INSTEAD:
             # Refused requests cost too.
-            self._meters.refuses(entry["kind"], entry["units"])
-            await wire.drain(receive)
-            return await self._instead(fault, send)
+            self._meters.refuses(passing.entry["kind"], passing.entry["units"])
+            await wire.drain(passing.receive)
+            return await self._instead(fault, passing.send)
         if action == "stall":
-            await wire.drain(receive)
-            await connection.be_silent(stall_s)
+            await wire.drain(passing.receive)
+            await connection.be_silent(fault.rule.stall_s)
         elif action in {"cut_after", "status_after", "stall_after", "id_taken"}:
-            return await self._after(fault, scope, receive, send, connection, entry)
+            return await self._after(fault, passing)
         elif action != "cut_before":
             if fault.action.is_lie:
                 scope["fault"] = fault
             if action == "ignore_range":
                 scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"range"]
             if action == "cut_upload":
-                receive = wire.CutReceive(fault, receive, connection).receive
-            return await self._admit(scope, receive, self._bent(fault, send, connection), entry)
+                passing.receive = wire.CutReceive(fault, passing.receive, connection).receive
+            passing.send = self._bent(fault, passing.send, connection)
+            return await self._admit(passing)
         return connection.reset()
 
     def _bent(self, fault: Fault, send: Send, connection: wire.Connection) -> Send:
@@ -182,19 +190,11 @@ class Gate:
             return await _answer(send, errors.unauthorized())
         return await wire.answer(send, *fault.answer(time.time()))
 
-    async def _after(
-        self,
-        fault: Fault,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        connection: wire.Connection,
-        entry: Entry,
-    ) -> None:
+    async def _after(self, fault: Fault, passing: Passing) -> None:
         """The effect is there, its answer is not."""
-        action = fault.rule.action
+        action, send, entry = fault.rule.action, passing.send, passing.entry
         held = wire.Held(whole=action == "id_taken")
-        await self._admit(scope, receive, held.send, entry)
+        await self._admit(replace(passing, send=held.send))
         entry["true_status"] = held.status
         if action == "id_taken":
             if not entry["effects"] or held.status != 200:
@@ -207,8 +207,8 @@ class Gate:
         if action == "status_after":
             return await wire.answer(send, *fault.answer(time.time()))
         if action == "stall_after":
-            await connection.be_silent(fault.rule.stall_s)
-        return connection.reset()
+            await passing.connection.be_silent(fault.rule.stall_s)
+        return passing.connection.reset()
 
 
 async def _answer(send: Send, error: ApiError) -> None:

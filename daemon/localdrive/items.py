@@ -17,7 +17,6 @@ ME = "me@localdrive.test"
 CHUNK_BYTES = 256 * 1024
 EMPTY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"
 
-_ID_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _GUESSES = {
     ".dcm": "application/dicom",
     ".gz": "application/gzip",
@@ -104,15 +103,20 @@ class Blob:
 
 def new_id() -> str:
     """Return a fresh file id in Drive's shape: 33 characters, beginning with 1."""
-    return "1" + "".join(secrets.choice(_ID_CHARS) for _ in range(32))
+    return "1" + _chars(32)
 
 
 def new_root_id() -> str:
-    return "0A" + "".join(secrets.choice(_ID_CHARS) for _ in range(14)) + "PVA"
+    return "0A" + _chars(14) + "PVA"
 
 
 def new_revision_id() -> str:
-    return "0B" + "".join(secrets.choice(_ID_CHARS) for _ in range(49))
+    return "0B" + _chars(49)
+
+
+def _chars(count: int) -> str:
+    """Return so many random letters, digits, ``-`` and ``_``: asked for one by one they are half of a scan's time."""
+    return secrets.token_urlsafe(count)[:count]
 
 
 def iso(epoch_s: float) -> str:

@@ -7,7 +7,7 @@ import json
 import re
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any
 
 from daemon.localdrive import errors, query
@@ -17,6 +17,7 @@ from daemon.localdrive.items import Item
 from daemon.localdrive.resources import Resource, Resources
 from daemon.localdrive.rules import Caller
 
+_KEPT_AT_MOST = 4
 _NATURAL = re.compile(r"(\d+)")
 
 
@@ -76,6 +77,8 @@ class Listing:
 
     def __init__(self, drive: Drive) -> None:
         self._drive = drive
+        self._kept: dict[Hashable, list[str]] = {}
+        """(query, folders left out, writes so far) → ids in order: good as long as nothing is written."""
 
     def page(
         self,
@@ -102,11 +105,22 @@ class Listing:
         node = query.parse(params["q"]) if params.get("q", "").strip() else None
         orders = self._orders(params.get("orderBy", ""))
         start = self.offset(params)
-        found = self._found(node, belongs, lag_s, choose_dropped)
-        found.sort(key=lambda i: (i.created, i.id), reverse=True)
-        for key, descending in reversed(orders):
-            found.sort(key=key, reverse=descending)
-        page = found[start : start + page_size]
+        parent = query.single_parent(node) if node is not None else ""
+        parent = self._drive.store.root_id if parent == "root" else parent
+        dropped = self._dropped(node, choose_dropped)
+        earlier = self._earlier(parent, lag_s)
+        mark = (self._query_mark(params), dropped, self._drive.store.writes)
+        end = start + page_size
+        if not earlier and (ids := self._kept.get(mark)) is not None:
+            total, page = len(ids), [*filter(None, map(self._drive.store.get, ids[start:end]))]
+        else:
+            found = self._found(node, belongs, parent, earlier, dropped)
+            found.sort(key=lambda i: (i.created, i.id), reverse=True)
+            for key, descending in reversed(orders):
+                found.sort(key=key, reverse=descending)
+            total, page = len(found), found[start:end]
+            if not earlier and end < total:
+                self._keep(mark, [item.id for item in found])
         out: Resource = {}
         everything = not wanted or "*" in wanted
         if everything or "kind" in wanted:
@@ -116,9 +130,15 @@ class Listing:
         if everything or "files" in wanted:
             each = wanted.get("files", wanted.get("*", {}))
             out["files"] = [resources.file(item, each) for item in page]
-        if start + page_size < len(found) and (everything or "nextPageToken" in wanted):
-            out["nextPageToken"] = self.token(params, start + page_size)
+        if end < total and (everything or "nextPageToken" in wanted):
+            out["nextPageToken"] = self.token(params, end)
         return out
+
+    def _keep(self, mark: Hashable, ids: list[str]) -> None:
+        """Keep what was found for the pages that follow; found anew for each, a big folder would cost its square."""
+        while len(self._kept) >= _KEPT_AT_MOST:
+            del self._kept[next(iter(self._kept))]
+        self._kept[mark] = ids
 
     def _corpora(self, params: Mapping[str, str], caller: Caller) -> Callable[[Item], bool]:
         included = flag(params, "includeItemsFromAllDrives")
@@ -164,21 +184,25 @@ class Listing:
             found.append((_ORDERS[words[0]], len(words) == 2))
         return found
 
+    def _dropped(
+        self, node: query.Node | None, choose_dropped: Callable[[list[str]], list[str]]
+    ) -> frozenset[str]:
+        """Return the folders whose children are missing from the answer."""
+        missing = choose_dropped(query.named_parents(node) if node is not None else [])
+        if self._drive.settings.or_drops_parents and node is not None:
+            missing.append(query.dropped_parent(node))
+        root_id = self._drive.store.root_id
+        return frozenset(root_id if folder_id == "root" else folder_id for folder_id in missing)
+
     def _found(
         self,
         node: query.Node | None,
         belongs: Callable[[Item], bool],
-        lag_s: float,
-        choose_dropped: Callable[[list[str]], list[str]],
+        parent: str,
+        earlier: Mapping[str, Item | None],
+        dropped: Collection[str],
     ) -> list[Item]:
         tree, root_id = self._drive.tree, self._drive.store.root_id
-        parent = query.single_parent(node) if node is not None else ""
-        parent = root_id if parent == "root" else parent
-        named = query.named_parents(node) if node is not None else []
-        missing = choose_dropped(named)
-        if self._drive.settings.or_drops_parents and node is not None:
-            missing.append(query.dropped_parent(node))
-        dropped = {root_id if folder_id == "root" else folder_id for folder_id in missing}
         known: dict[str, bool] = {}
 
         def trashed(item: Item) -> bool:
@@ -193,7 +217,7 @@ class Listing:
         hidden = any(folder.flags for folder in self._drive.store.folders.values())
         return [
             item
-            for item in self._late(parent, lag_s)
+            for item in self._late(parent, earlier)
             if item.id != root_id
             and belongs(item)
             and item.parent not in dropped
@@ -202,9 +226,9 @@ class Listing:
             and not item.flags.get("no_access")
         ]
 
-    def _late(self, parent: str, asked_s: float) -> list[Item]:
-        """Return the items (under `parent`, if given) as a listing sees them now: recent writes are not in it."""
-        store, older, now = self._drive.store, self._drive.older, time.time()
+    def _earlier(self, parent: str, asked_s: float) -> dict[str, Item | None]:
+        """Return what a listing sees as it was before a recent write: file id → the item then, None for none."""
+        older, now = self._drive.older, time.time()
         remember_s = self._drive.remember_s()
         if not parent:
             asked_s = max(asked_s, self._drive.settings.search_lag_s)
@@ -219,9 +243,16 @@ class Listing:
             hidden = [before for at, lag, before in entries if at + max(lag, asked_s) > now]
             if hidden:
                 then[file_id] = hidden[0]
+        return then
+
+    def _late(self, parent: str, earlier: Mapping[str, Item | None]) -> list[Item]:
+        """Return the items (under `parent`, if given) as a listing sees them now: recent writes are not in it."""
+        store = self._drive.store
         items = store.children(parent) if parent else list(store.every())
-        late = [item for item in then.values() if item is not None and (not parent or item.parent == parent)]
-        return [item for item in items if item.id not in then] + late
+        late = [
+            item for item in earlier.values() if item is not None and (not parent or item.parent == parent)
+        ]
+        return [item for item in items if item.id not in earlier] + late
 
     def token(self, params: Mapping[str, str], offset: int) -> str:
         """Return the page token that goes on at `offset`."""

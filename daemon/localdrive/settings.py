@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
+
+from daemon.localdrive.values import checked
 
 _CHOICES = {"auth": ("off", "token", "oauth"), "quota_model": ("minute", "bucket")}
 
@@ -91,19 +93,4 @@ class Settings:
         Raises:
             ValueError: as `change`.
         """
-        known = {f.name for f in fields(self)}
-        found = {}
-        for key, value in values.items():
-            if key not in known:
-                raise ValueError(f"unknown setting {key}")
-            have = getattr(self, key)
-            if isinstance(have, bool) != isinstance(value, bool) or isinstance(have, str) != isinstance(
-                value, str
-            ):
-                raise ValueError(f"wrong type for {key}")
-            if key in _CHOICES and value not in _CHOICES[key]:
-                raise ValueError(f"{key} is one of {', '.join(_CHOICES[key])}")
-            if not isinstance(value, bool | int | float | str):
-                raise ValueError(f"wrong type for {key}")
-            found[key] = type(have)(value)
-        return found
+        return checked(values, asdict(Settings()), _CHOICES, what="setting")

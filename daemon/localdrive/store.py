@@ -46,6 +46,7 @@ CREATE TABLE IF NOT EXISTS tokens(
   token TEXT PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL, expires_s REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS history(seq INTEGER PRIMARY KEY, epoch_s REAL NOT NULL, body TEXT NOT NULL);
 """
+_CACHE_KIB = 64 * 1024
 _COLUMN_LIST = ", ".join(COLUMNS)
 _MARKS = ", ".join("?" * len(COLUMNS))
 _JSON = {COLUMNS.index(name) for name in ("properties", "app_properties", "flags")}
@@ -77,14 +78,18 @@ class Store:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
         path.chmod(0o600)
         self._db.execute("PRAGMA journal_mode=WAL")
-        # NORMAL survives a kill of this process; FULL also the loss of power.
-        self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        # OFF survives a kill of this process; FULL also the loss of power.
+        self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
+        # Ids are random: where the index does not fit, each new file costs several pages read and written.
+        self._db.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
         self._db.executescript(_SCHEMA)
         self._history = history
         self._durable = durable
         self._journal_is_stale = False
         self._renames: list[tuple[str, str]] = []
         self._depth = 0
+        self.writes = 0
+        """Grows with every change of an item: while it stands, so does what a listing found."""
         self.folders: dict[str, Item] = {}
         for row in self._db.execute(f"SELECT {_COLUMN_LIST} FROM items WHERE mime=?", (FOLDER_MIME,)):
             item = _to_item(row)
@@ -194,12 +199,14 @@ class Store:
 
     def put(self, item: Item) -> None:
         self._touch(item.id)
+        self.writes += 1
         self._db.execute(f"INSERT OR REPLACE INTO items({_COLUMN_LIST}) VALUES({_MARKS})", _to_row(item))
         if item.is_folder:
             self.folders[item.id] = item
 
     def drop(self, file_id: str) -> None:
         self._touch(file_id)
+        self.writes += 1
         self._db.execute("DELETE FROM items WHERE id=?", (file_id,))
         self._db.execute("DELETE FROM revisions WHERE file_id=?", (file_id,))
         self.folders.pop(file_id, None)

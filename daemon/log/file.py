@@ -13,6 +13,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from daemon.config.values import Rotation
 
 SWEEP_INTERVAL_S = 3600.0
 """How often old files are looked for: a rotation alone may not come for weeks."""
+MODE = 0o640
+"""Members of the service's group may read the log."""
 
 
 class JsonLog:
@@ -99,9 +102,13 @@ class JsonLog:
         self.path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         # Without O_CLOEXEC dcm2niix would inherit the file (Python sets it anyway); with O_NOFOLLOW nobody who may
         # write the directory can send the log elsewhere.
-        fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
         self._fd = fd
         found = os.fstat(fd)
+        if found.st_size == 0:
+            # The unit's umask keeps everything from the group; this one file is for it, too.
+            with suppress(PermissionError):
+                os.fchmod(fd, MODE)
         self._inode = (found.st_dev, found.st_ino)
         _remove_torn_line(fd, found.st_size)
         self._begun_epoch_s = _first_time(fd) or self._clock()

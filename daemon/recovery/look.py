@@ -39,7 +39,7 @@ class Look:
     Cost: one listing for each folder under the output, one for each staging folder, one search for the trash.
     """
 
-    def __init__(self, drive: Drive, places: Places) -> None:
+    def __init__(self, drive: Drive, places: Places, *, output_is_new: bool = False) -> None:
         self._drive = drive
         self._places = places
         self._todo: deque[Callable[[], None]] = deque()
@@ -54,7 +54,8 @@ class Look:
         """Our `held.tsv`."""
         self._seen: dict[str, File] = {}
         self._todo.append(self._find_staging)
-        self._todo.append(lambda: self._list_folder(places.output_id))
+        if not output_is_new:
+            self._todo.append(lambda: self._list_folder(places.output_id))
         self._todo.append(self._search_trash)
 
     def step(self) -> bool:

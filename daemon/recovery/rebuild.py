@@ -88,7 +88,10 @@ class Rebuild:
         if self._cause is None or self.wait_s() > 0:
             return False
         if self._look is None:
-            self._look = Look(self._context.drive, self._context.places)
+            places = self._context.places
+            # Made a moment ago, it holds nothing; until a later look people may have put old deliveries into it.
+            is_new = places.output_is_new and not self._looked_at
+            self._look = Look(self._context.drive, places, output_is_new=is_new)
             self._looked_at = self._context.clock.now()
         elif self._look.step():
             if self._look.done:

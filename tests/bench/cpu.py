@@ -12,27 +12,23 @@ import argparse
 import io
 import json
 import multiprocessing
-import os
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 from tests.bench import bars
 from tests.bench.figures import Figure
+from tests.bench.process import Program, sdd_dicom
 from tests.support.world import World
 
 MOST_RATIO = 2.0
 FILES, FEW = 1000, 200
-WORKERS = 8
 FILES_IN_SERIES = 200
 LONGEST_S = 600.0
-MAIN = "from daemon.cli import main; main()"
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +79,7 @@ def _world(home: Path, latency_s: float) -> World:
     settings = {
         "series.quiet_s": 3600,
         "quota.units_per_minute": 100_000_000,
-        "work.transfer_workers": WORKERS,
+        "work.transfer_workers": bars.WORKERS,
     }
     return World(home, settings, latency_s=latency_s, latency_jitter_s=min(latency_s, bars.JITTER_S))
 
@@ -93,39 +89,29 @@ def _service_cpu_s(files: int, latency_s: float) -> float:
         home = Path(directory)
         world = _world(home, latency_s)
         fill(world.source, files)
-        with world, (home / "log").open("wb") as log:
-            command = [sys.executable, "-c", MAIN, "run", "--config", str(home / "config.toml")]
-            service = subprocess.Popen(command, stdout=log, stderr=log)
-            try:
-                _wait_until_filed(world.settings.ledger_file, files, service)
-                return cpu_s(service.pid)
-            finally:
-                service.terminate()
-                service.wait(60)
+        command = sdd_dicom("run", "--config", str(home / "config.toml"))
+        with world, Program(command, home / "stderr") as service:
+            _wait_until_filed(world.settings.ledger_file, files, service)
+            return service.cpu_s()
 
 
-def _wait_until_filed(ledger: Path, files: int, service: subprocess.Popen[bytes]) -> None:
+def _wait_until_filed(ledger: Path, files: int, service: Program) -> None:
     until = time.monotonic() + LONGEST_S
-    while service.poll() is None:
-        if ledger.exists():
-            reader = sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)
-            try:
-                if reader.execute("SELECT count(*) FROM file WHERE state = 'FILED'").fetchone()[0] == files:
-                    return
-            except sqlite3.OperationalError:
-                pass  # its tables are being made
-            finally:
-                reader.close()
+    while _filed(ledger) < files:
+        service.check()
         if time.monotonic() > until:
             raise TimeoutError(f"{files} files were not filed within {LONGEST_S:.0f} s")
         time.sleep(0.05)
-    raise RuntimeError(f"the service ended with {service.returncode}")
 
 
-def cpu_s(pid: int) -> float:
-    """Return what a process has used, all of its threads, user and system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+def _filed(ledger: Path) -> int:
+    if not ledger.exists():
+        return 0
+    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as reader:
+        try:
+            return int(reader.execute("SELECT count(*) FROM file WHERE state = 'FILED'").fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0  # its tables are being made
 
 
 def _bare_loop(warm: int, files: int, latency_s: float) -> float:

@@ -176,15 +176,25 @@ def test_pause_and_resume(running: House) -> None:
     assert status["time_left_s"] is None
     assert "PAUSED" in running.do("status").out
 
+    assert running.stop() == 0
+    running.start()
+    assert running.do("status", "--json").json["paused"]  # a restart is nobody's wish to go on
+
     assert running.do("resume").out == "It goes on.\n"
     running.until(lambda: running.status()["files"]["ignored"] == 2)
+    assert running.stop() == 0
+    running.start()
+    assert not running.do("status", "--json").json["paused"]
 
 
 def test_crawl_lists_everything_anew(running: House) -> None:
-    before = running.status()["drive"]["requests"]["list"]
+    def listings() -> int:
+        return int(running.status()["drive"]["requests"].get("list", 0))
+
+    before = listings()
     assert running.do("crawl").code == 0
 
-    running.until(lambda: running.status()["drive"]["requests"]["list"] > before + 2)
+    running.until(lambda: listings() > before + 2)
 
 
 def test_process_builds_a_series_anew(running: House) -> None:

@@ -137,7 +137,7 @@ def test_a_fault_of_the_daemon_reaches_its_log(house: House, monkeypatch: pytest
     def broken(*_: object, **__: object) -> object:
         raise TypeError("Secret^Person")
 
-    monkeypatch.setattr("daemon.service.run_once", broken)
+    monkeypatch.setattr("daemon.once.run_once", broken)
     done = house.do("run", "--once")
     written = (house.home / "logs" / "sdd-dicom.jsonl").read_text()
 

@@ -18,9 +18,10 @@ from typing import Any
 
 from daemon.config import load
 from daemon.intake import Intake
+from daemon.life import Stop
 from daemon.localdrive.server import Options, serve
 from daemon.localdrive.settings import Settings as DriveSettings
-from daemon.service import Stop, run_once
+from daemon.once import run_once
 from tests.crash.points import Points
 from tests.support.drive import NO_LAGS, DriveServer
 from tests.support.world import write_token

@@ -45,6 +45,28 @@ def test_the_start_is_careful():
     assert START_UNITS_PER_S / price("download") == 10
 
 
+def test_the_writes_of_one_delivery_go_together():
+    """Two a second is a lasting rate: a series' folder, results and move need not be strung out along it."""
+    one = lanes()
+    for _ in range(8):
+        assert one.wait_s("create", 0.0) == 0
+        one.accepted(one.go("create", 0.0), 0.0)
+    for _ in range(2):
+        one.go("create", 0.0)
+
+    assert one.wait_s("create", 0.0) > 0
+
+
+def test_what_drive_documents_is_reached_within_seconds():
+    """Twice as long, and a thousand files would take a tenth longer than they need."""
+    one, now = lanes(), 0.0
+    while one.units.per_s < 325_000 / 60 * 0.999:
+        now += one.wait_s("download", now)
+        one.accepted(one.go("download", now), now)
+
+    assert 2 < now < 6
+
+
 def test_a_server_of_our_own_is_used_at_once():
     assert lanes(1e9).units.per_s > 1e6
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from daemon.drive import rate as module
 from daemon.drive.rate import (
     BURST_S,
+    CLIMB_S,
     CUT,
     DOUBLE_S,
     LEAST_PER_S,
@@ -67,6 +68,16 @@ class TestWaiting:
         assert one.wait_s(0.0, 5) == pytest.approx(0.01)
         assert one.wait_s(0.02, 5) == 0
 
+    def test_a_burst_of_its_own_may_be_saved_up(self):
+        one = rate(start=2, burst_s=4.0)
+        for now in (0.0, 3600.0):
+            for _ in range(8):
+                assert one.wait_s(now, 1) == 0
+                one.spend(now, 1)
+            one.spend(now, 1)
+
+            assert one.wait_s(now, 1) == pytest.approx(0.5)
+
     def test_an_idle_hour_saves_no_more_than_the_burst(self):
         one = rate()
         one.spend(3600.0, 1000 * BURST_S + 1)
@@ -105,6 +116,26 @@ class TestGrowth:
         used(one, 0.0, DOUBLE_S)
 
         assert one.per_s == pytest.approx(200, rel=0.1)
+
+    def test_up_to_what_is_expected_it_climbs_quickly(self):
+        one = rate(most=1e6, start=100, expected_per_s=400)
+        used(one, 0.0, 2 * CLIMB_S)
+
+        assert one.per_s == pytest.approx(400, rel=0.1)
+
+    def test_beyond_what_is_expected_it_feels_its_way(self):
+        """Quick growth there would run far into a limit before the first refusal tells of it."""
+        one = rate(most=1e6, start=400, expected_per_s=400)
+        used(one, 0.0, 2 * CLIMB_S)
+
+        assert one.per_s < 500
+
+    def test_after_a_refusal_nothing_is_expected_any_more(self):
+        one = rate(most=1e6, start=400, expected_per_s=10_000)
+        one.refused(10.0, one.spend(10.0, UNITS), None, 1.0)
+        used(one, 12.0, 12.0 + 2 * CLIMB_S)
+
+        assert one.per_s < 400
 
     def test_it_stops_at_the_bound(self):
         one = rate(most=150, start=100)

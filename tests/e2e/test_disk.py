@@ -15,8 +15,8 @@ import pytest
 
 from daemon import failures, scopes
 from daemon.errors import Scope
+from daemon.life import Stop
 from daemon.results import nifti
-from daemon.service import Stop
 from tests.support.exams import QUIET, delivered, exam
 from tests.support.world import RunningDaemon, World
 

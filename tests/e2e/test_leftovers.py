@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from daemon import workers
+from daemon import failures
 from daemon.errors import Scope
 from daemon.pipeline import Lane
 from tests.support.exams import delivered, exam, settled_down
@@ -59,7 +59,7 @@ def test_bytes_that_never_come_are_held_in_the_end(
     world: World, running: RunningDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Drive shows the file and answers 404 to its bytes, for good: the others are delivered, and it is said."""
-    monkeypatch.setattr(workers, "wait_s", lambda *_: 0.0)
+    monkeypatch.setattr(failures, "wait_s", lambda *_: 0.0)
     exam(world, "exam", seed=2)
     delivered(world, running, {2: (1, 4)})
     world.drive.fault(r"alt=media|/revisions/", status=404, reason="notFound", times=-1)

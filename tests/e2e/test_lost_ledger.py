@@ -20,9 +20,9 @@ from daemon.assembly import Daemon
 from daemon.delivery import deliver, uploads
 from daemon.errors import Transient
 from daemon.ledger import Ledger, backup
+from daemon.once import run_once
 from daemon.phantom import Phantom, slice_of, write_series
 from daemon.recovery import rebuild
-from daemon.service import run_once
 from tests.support.world import World
 
 SMALL: dict[str, Any] = {"rows": 24, "columns": 24}

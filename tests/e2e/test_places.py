@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from daemon import scopes, service
+from daemon import life, scopes
 from daemon.drive.auth import login
 from daemon.errors import Scope
 from daemon.phantom import Phantom, write_series
@@ -226,7 +226,7 @@ def write_login(world: World) -> None:
 @pytest.fixture
 def impatient(alone: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """A world with one exam and no output folder yet, whose starts follow one another at once."""
-    monkeypatch.setattr(service, "START_RETRY_S", 0.01)
+    monkeypatch.setattr(life, "START_RETRY_S", 0.01)
     write_series(alone.source / "exam", Phantom(seed=1, **SMALL))
     configure(alone, drive__output="Results/NIfTI")
     alone.output = alone.root / "Results" / "NIfTI"
@@ -265,7 +265,7 @@ def test_a_start_takes_another_id_where_drive_refuses_one(impatient: World) -> N
 def test_folders_that_are_closed_to_us_end_the_start_with_69(impatient: World, kind: str) -> None:
     impatient.drive.fault(kind=kind, status=403, reason="insufficientFilePermissions", times=-1)
 
-    with pytest.raises(service.Stop) as stopped:
+    with pytest.raises(life.Stop) as stopped:
         impatient.run_once()
 
     assert stopped.value.exit_code == 69

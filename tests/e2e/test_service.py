@@ -28,7 +28,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 MAIN = "from daemon.cli import main; main()"
-IMPATIENT = f"from daemon import service; from daemon.drive import retry; service.START_RETRY_S = retry.BACKOFF_MOST_S = 0.2; {MAIN}"
+IMPATIENT = f"from daemon import life; from daemon.drive import retry; life.START_RETRY_S = retry.BACKOFF_MOST_S = 0.2; {MAIN}"
 """The same program, with a fiftieth of the waits between two tries to start."""
 
 
@@ -85,12 +85,15 @@ def test_it_starts_without_a_network_and_goes_on_when_there_is_one(world: World)
     world.drive.process.port = int(world.drive.endpoint.rsplit(":", 1)[1])
     notified = Notified(world.home / "notify")
 
-    with daemon(world, main=IMPATIENT, NOTIFY_SOCKET=str(notified.path)) as process:
+    with daemon(world, main=IMPATIENT, NOTIFY_SOCKET=str(notified.path), WATCHDOG_USEC="1500000") as process:
         notified.until("READY=1")
         notified.until("STATUS=Waiting", 60)
+        # It waits, it does not hang: systemd must not kill it.
+        notified.until("WATCHDOG=1")
         world.drive.start()
         wait_for(lambda: len(world.deliveries()) == 1, 60)
         process.send_signal(signal.SIGTERM)
+        notified.until("STOPPING=1")
         assert process.wait(30) == 0
     notified.close()
 
@@ -143,6 +146,17 @@ def test_what_a_person_must_repair_ends_the_start(world: World, case: str) -> No
     with daemon(world) as process:
         assert process.wait(60) == expected, logged(world)
     assert logged(world).strip()
+
+
+def test_why_a_start_ended_is_an_error_in_the_journal(world: World) -> None:
+    """`journalctl -p warning` would not show it otherwise: a line without a priority is a mere notice there."""
+    (world.home / "token.json").unlink()
+
+    with daemon(world, INVOCATION_ID="of-a-unit", JOURNAL_STREAM="") as process:
+        assert process.wait(60) == 77
+    reason = logged(world).splitlines()[-2:]
+    assert "NO_TOKEN" in reason[0]
+    assert all(line.startswith("<3>") for line in reason)
 
 
 def folder_id(world: World, name: str) -> str:

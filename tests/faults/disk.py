@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemon import service
+from daemon import once
 from tests.faults.power import sqlite as power
 from tests.faults.world import note_met
 
@@ -253,4 +253,4 @@ def counting(into: Path) -> Callable[[Path], None]:
 
 def patient(_: Path) -> None:
     """In the daemon's process: `run --once` waits, however long, as the service does."""
-    service.ONCE_WAITS_AT_MOST_S = 1e9
+    once.ONCE_WAITS_AT_MOST_S = 1e9

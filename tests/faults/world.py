@@ -25,9 +25,10 @@ from loguru import logger
 from daemon import log
 from daemon.config import load
 from daemon.drive import requests
+from daemon.life import Stop
 from daemon.localdrive.drive import Drive as ServedDrive
 from daemon.localdrive.items import Blob
-from daemon.service import Stop, run_once
+from daemon.once import run_once
 from tests.crash.checker import Item, Tree
 from tests.crash.points import Points
 from tests.crash.processes import ChildFailed, Ended, ForkedDrive, fork

@@ -15,6 +15,9 @@ from daemon.localdrive.process import DriveProcess
 FOLDER = "application/vnd.google-apps.folder"
 SHORTCUT = "application/vnd.google-apps.shortcut"
 
+_SCAN_AT_MOST_S = 900.0
+"""A hundred thousand files are some twenty seconds of a core that has nothing else to do."""
+
 NO_LAGS: dict[str, Any] = {
     "listing_lag_s": 0.0,
     "feed_lag_s": 0.0,
@@ -87,7 +90,9 @@ class DriveServer:
 
     # ── steering
 
-    def admin(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def admin(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, timeout_s: float = 60.0
+    ) -> dict[str, Any]:
         """Call ``/_admin/PATH``.
 
         Raises:
@@ -101,15 +106,15 @@ class DriveServer:
         )
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(request, timeout=60) as answer:
+            with opener.open(request, timeout=timeout_s) as answer:
                 value: dict[str, Any] = json.loads(answer.read())
         except urllib.error.HTTPError as exc:
             raise ValueError(exc.read().decode()) from exc
         return value
 
     def scan(self, looks: int = 2) -> None:
-        """Look at the directory; two looks at once take what nobody is writing to."""
-        self.admin("POST", "scan", {"looks": looks})
+        """Look at the directory; two looks at once take what nobody is writing to, however much it is."""
+        self.admin("POST", "scan", {"looks": looks}, timeout_s=_SCAN_AT_MOST_S)
 
     def requests(self, after: int = 0) -> dict[str, Any]:
         """Return `total`, `units`, `by_kind` and `recent` (method, path, query without secrets, status, kind, units)."""

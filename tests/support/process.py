@@ -33,6 +33,17 @@ class Notified:
                 break
         raise AssertionError(f"systemd was not told {wanted}; it heard {self.lines}")
 
+    def listen(self) -> None:
+        """Read, as systemd does, until it is closed; for a thread of its own."""
+        while True:
+            try:
+                self._socket.settimeout(1.0)
+                self._socket.recv(65536)
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+
     def close(self) -> None:
         self._socket.close()
 

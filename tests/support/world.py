@@ -16,7 +16,7 @@ import numpy
 from daemon.assembly import Daemon
 from daemon.config import Settings, load
 from daemon.errors import Scope, Trouble
-from daemon.service import run_once
+from daemon.once import run_once
 from tests.support.drive import DriveServer
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"

@@ -226,6 +226,8 @@ class ModelDrive:
 
     # ── requests that read ───────────────────────────────────────────────────────────────────────────────────
 
+    root: File | None = None
+
     def root_id(self) -> str:
         return "root"
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from daemon import service
+from daemon import once as working_off
 from tests.crash.points import Points
 from tests.faults import haste
 from tests.faults.disk import ALL, READ, Outage, failing, patient
@@ -198,7 +198,7 @@ def _signals_at(at: str, number: signal.Signals, again: bool) -> Callable[[Path]
             os.kill(os.getpid(), number)
 
         Points.passes = signalled  # type: ignore[method-assign]
-        end = service.end_steps
+        end = working_off.end_steps
 
         def timed(*args: Any) -> bool:
             try:
@@ -208,7 +208,7 @@ def _signals_at(at: str, number: signal.Signals, again: bool) -> Callable[[Path]
                     took_s = haste._real_monotonic() - started[0]
                     (state_dir.parent / "stopped").write_text(f"{took_s:.1f}")
 
-        service.end_steps = timed
+        working_off.end_steps = timed
 
     return change
 

@@ -1,0 +1,46 @@
+"""What Drive said of output folders a moment ago, so that a thousand deliveries into one need not each ask for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+LASTS_S = 10.0
+"""How long something that Drive said counts, where what comes of it is looked at as well."""
+_AT_MOST = 10_000
+
+
+class Sightings:
+    """Folders that Drive showed alive and outside the trash, each for `LASTS_S`. Safe to use from several threads.
+
+    People may have overtaken a sighting: who goes by one looks at what came of it, and `forget`s it when in doubt.
+
+    Args:
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seen_s: dict[str, float] = {}
+
+    def saw(self, folder_id: str) -> None:
+        """Drive's answer of just now shows that the folder is there, and not in the trash."""
+        with self._lock:
+            # Behind all others: the oldest sighting stands first.
+            self._seen_s.pop(folder_id, None)
+            self._seen_s[folder_id] = self._clock()
+            if len(self._seen_s) > _AT_MOST:
+                del self._seen_s[next(iter(self._seen_s))]
+
+    def is_fresh(self, folder_id: str) -> bool:
+        """Whether the folder was seen at most `LASTS_S` ago."""
+        with self._lock:
+            seen_s = self._seen_s.get(folder_id)
+            return seen_s is not None and self._clock() - seen_s <= LASTS_S
+
+    def forget(self, folder_id: str) -> None:
+        """Something contradicts the sighting: the next one who needs the folder asks Drive."""
+        with self._lock:
+            self._seen_s.pop(folder_id, None)
