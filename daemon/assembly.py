@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 
 from loguru import logger
 
@@ -23,16 +24,13 @@ from daemon.ledger import Ledger, backup
 from daemon.lock import lock
 from daemon.pipeline import LANE_SCOPES, Lane
 from daemon.recovery.rebuild import Rebuild, owe_if_needed
-from daemon.scopes import Scopes
+from daemon.scopes import PAUSED, Scopes
 from daemon.settle import SPOOL_TOO_SMALL, Now, Rules, Settling
 from daemon.spool import Spool, gigabytes
 from daemon.tree import Tree
 from daemon.workers import Workers
 
 LONGEST_PARK_S = 24 * 3600.0
-
-PAUSED = "paused"
-"""What the ledger keeps of a person's pause; `run --once` goes on all the same: somebody asks for it."""
 
 
 class Daemon:
@@ -49,6 +47,8 @@ class Daemon:
         self.once = once
         self.changed = threading.Event()
         """Set when a step has ended."""
+        self.on_news: Callable[[], None] = lambda: None
+        """Called from the poll's thread when intake has written something down."""
         self.last_request_s = time.monotonic()
         """Monotonic time of the last exchange with Drive."""
         self._lock_descriptor: int | None = None
@@ -130,6 +130,7 @@ class Daemon:
             feed=settings.drive.shared_drive_id,
             keep_going=lambda: not self.stop.is_set(),
             first=self.rebuild.pay,
+            on_news=lambda: self.on_news(),
         )
         quiet_s = 0.0 if self.once else settings.series.quiet_s
         self.settling = Settling(ledger, Rules(quiet_s=quiet_s, max_wait_s=settings.series.max_wait_s))

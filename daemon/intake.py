@@ -33,6 +33,7 @@ class Intake:
         feed: id of the shared drive whose log is read; empty: the account's own.
         keep_going: asked between requests; False ends the work early, and nothing is lost by it.
         first: what is owed before anything else: does a part of it, and returns whether there was one.
+        on_news: called when a page is written down: the rest of the feed, or of a folder, may take long.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Intake:
         feed: str,
         keep_going: Callable[[], bool],
         first: Callable[[], bool] = lambda: False,
+        on_news: Callable[[], None] = lambda: None,
     ) -> None:
         self._drive = drive
         self._ledger = ledger
@@ -57,6 +59,7 @@ class Intake:
         self._feed = feed
         self._keep_going = keep_going
         self._first = first
+        self._on_news = on_news
         self._reader = Reader(ledger, tree)
         self._aside: dict[str, tuple[int, float]] = {}
         """What Drive has trouble with → (how often, until when it is left aside). Owed things stay in the ledger."""
@@ -101,6 +104,7 @@ class Intake:
                     seq = self._ledger.crawls.advance()
                     if any(isinstance(finding, Crawl) for finding in found):
                         self._look_once_more()
+                self._on_news()
             entries += len(page.changes)
             following = page.next_page_token or page.new_start_page_token
             if following != token:
@@ -159,6 +163,7 @@ class Intake:
             self._ledger.crawls.owe_crawl(self._places.source_id)
             self._look_once_more()
             seq = self._ledger.crawls.advance()
+        self._on_news()
         self._keep_token(seq, token)
         return token
 
@@ -331,6 +336,7 @@ class Intake:
                 for folder_id in folders:
                     crawls.owe_child(listing, folder_id, order)
                     order += 1
+            self._on_news()
             page_token = page.next_page_token
             if not page_token:
                 if not shown and listing.folder_id == self._places.source_id:

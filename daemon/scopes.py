@@ -14,6 +14,8 @@ from daemon.errors import Scope, Trouble
 
 PROBE_AT_LEAST_EVERY_S = 120.0
 FIRST_PROBE_S = 5.0
+PAUSED = "paused"
+"""What the ledger keeps of a person's pause; `run --once` goes on all the same: somebody asks for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,7 @@ class Service:
         from daemon.control import ControlServer
 
         control = ControlServer(daemon, poll=self.poll_soon)
+        daemon.on_news = self._rest.wake
         drive = self._settings.drive
         self._every(scheduler, "poll", drive.poll_interval_s, self._poll, at_once=True)
         self._every(scheduler, "dispatch", DISPATCH_EVERY_S, self._dispatch, at_once=True)
@@ -170,6 +171,7 @@ class Service:
         logger.warning(
             "The clock of this machine moved by {:.0f} s: looking at everything", drift_s - before_s
         )
+        self._rest.wake()
         for name in list(self._ticks):
             self._run_in(0.0, name)
         return drift_s

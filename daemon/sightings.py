@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
-LASTS_S = 10.0
-"""How long something that Drive said counts, where what comes of it is looked at as well."""
+LASTS_S = 1.0
+"""About what lies between a question and the request that goes by its answer; what comes of that is looked at as well."""
 _AT_MOST = 10_000
 
 

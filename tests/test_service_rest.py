@@ -86,6 +86,18 @@ class Life:
         )
 
 
+def test_a_clock_that_is_set_wakes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round under way must not put the next one off again."""
+    life = Life(monkeypatch)
+    life.service._dispatch()
+    life.jobs.clear()
+    life.service._rest.begin_round()
+    life.service._mind_the_clock(3600.0, 0.0)
+    life.service._rest.lie_down()
+
+    assert life.jobs == []
+
+
 def test_with_nothing_to_do_the_dispatch_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
     life = Life(monkeypatch)
     life.service._dispatch()

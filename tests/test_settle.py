@@ -94,6 +94,19 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 LONG_AFTER = T0 + 10 * QUIET_S
 
 
+def test_a_mass_that_vanished_leaves_its_series_to_be_settled(bench: Bench) -> None:
+    """Until a person has spoken the files count: somebody has to look when silence has lasted."""
+    names = [f"f{number}" for number in range(30)]
+    bench.add(*names)
+    bench.settling.reconcile(T0, 0.0)
+    assert bench.ledger.series.settleable()
+
+    bench.vanish(*names)
+
+    assert bench.ledger.series.settleable()
+    assert bench.round(LONG_AFTER) == 1
+
+
 def test_silence_settles_a_series(bench: Bench) -> None:
     bench.add("a", "b")
 

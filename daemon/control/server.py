@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from daemon import __version__, views
-from daemon.assembly import PAUSED, Daemon
+from daemon.assembly import Daemon
 from daemon.control import lives, steer, targets
 from daemon.control.client import UnknownTarget, short_path
 from daemon.control.proof import look_at_drive
 from daemon.errors import NotThere, Trouble, of_the_disk
 from daemon.ledger import Ledger
+from daemon.scopes import PAUSED
 from daemon.settle import Now, Rules
 from daemon.spool import gigabytes
 from daemon.views import Answer
@@ -309,24 +310,25 @@ class Answers:
         before = scopes.paused
         if paused:
             scopes.pause()
+            self._keep_paused(True)
         else:
+            self._keep_paused(False)
             scopes.resume()
             scopes.probe_now()
             self._poll()
+        if before != paused:
+            logger.info("A person {} the work", "paused" if paused else "resumed")
+        return {"paused": paused, "changed": before != paused}
+
+    def _keep_paused(self, paused: bool) -> None:
+        """The machine may be started anew while a person still works on something."""
         try:
-            # The machine may be started anew while a person still works on something.
             self._daemon.context.ledger.set_meta(PAUSED, "1" if paused else "")
         except Exception as exc:
             if (trouble := of_the_disk(exc)) is None:
                 raise
-            logger.warning(
-                "A restart will not know that the work is {}: {}",
-                "paused" if paused else "resumed",
-                trouble.code,
-            )
-        if before != paused:
-            logger.info("A person {} the work", "paused" if paused else "resumed")
-        return {"paused": paused, "changed": before != paused}
+            word = "paused" if paused else "resumed"
+            logger.warning("A restart will not know that the work is {}: {}", word, trouble.code)
 
     def crawl(self) -> Answer:
         self._daemon.intake.crawl()

@@ -15,7 +15,9 @@ from daemon.ledger import ResultRow, RevisionRow
 from daemon.markers import Kind
 from daemon.model import File
 from daemon.outcomes import Abandoned, Delivered
-from daemon.sightings import LASTS_S
+
+STAGED_S = 10.0
+"""How long Drive's word that a folder is in staging counts: the daemon alone works there."""
 
 
 def deliver(context: Context, revision: RevisionRow) -> Delivered | Abandoned:
@@ -49,12 +51,13 @@ def _publish(job: Job) -> None:
     folder = folders.staging_folder(job, Kind.DELIVERY, begun=len(pending) < len(job.results))
     seen_epoch_s = job.context.clock.now()
     if not folders.is_staged(job, folder):
-        if not pending:
-            # Moved before a crash, by us or by a person: a whole delivery is followed by its id.
+        if not pending and (folder.explicitly_trashed or not folder.trashed):
+            # Moved before a crash, by us or by a person: a whole delivery is followed by its id. In the trash only
+            # because it came into a folder that is: nobody would find it there, and nobody threw it away.
             return
         if not folder.parents:
             raise AttemptLost("ELSEWHERE")
-        logger.warning("{} was taken out of staging unfinished; it goes back", folder.file_id)
+        logger.warning("{} is not in staging, and not delivered; it goes back", folder.file_id)
         root_id = folders.staging_root(job.context)
         folder = job.context.drive.move(folder.file_id, to=root_id, from_=folder.parents[0])
     if folder.trashed:
@@ -72,8 +75,8 @@ def _make_visible(job: Job, folder: File, seen_epoch_s: float, *, surely: bool =
     """Move a whole delivery from staging into a folder where people see it; return whether it is there.
 
     Parents are read before the move: an earlier one may have had its effect, and people move things too. What Drive
-    said of the folder and of the target a moment ago is as good, since the answer to the move tells what came of it:
-    where the folder lies, and whether that is in the trash.
+    said of the folder some seconds ago, and of the target a moment ago, is as good, since the answer to the move tells
+    what came of it: where the folder lies, and whether that is in the trash.
 
     Args:
         seen_epoch_s: when Drive last said where the folder lies.
@@ -81,7 +84,7 @@ def _make_visible(job: Job, folder: File, seen_epoch_s: float, *, surely: bool =
     """
     drive, sightings = job.context.drive, job.context.sightings
     target_id = folders.live_target(job)
-    if job.context.clock.now() - seen_epoch_s > LASTS_S:
+    if job.context.clock.now() - seen_epoch_s > STAGED_S:
         folder = drive.get(folder.file_id)
         if folder.trashed:
             raise AttemptLost("STAGING_TRASHED")
@@ -96,7 +99,7 @@ def _make_visible(job: Job, folder: File, seen_epoch_s: float, *, surely: bool =
         logger.debug("The move of {} was refused ({}); looking again", folder.file_id, exc.code)
         return False
     if target_id in moved.parents and not moved.trashed:
-        # No sighting of the target: the trash of a folder above may show late. Its own flag is read every few seconds.
+        # No sighting of the target: that it is in the trash may show late here. Its own flag is read before the move.
         return True
     sightings.forget(target_id)
     if target_id in moved.parents:

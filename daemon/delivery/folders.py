@@ -19,6 +19,7 @@ STAGING = "staging"
 """Key of the staging folder's row. Drive ids are longer, so no source folder has it."""
 STAGING_NAME = ".sdd-dicom"
 _TRIES = 4
+MAKING_AT_MOST_S = 30.0
 _MAKING = tuple(threading.Lock() for _ in range(64))
 """Folders share locks by chance, so that different ones seldom wait for each other."""
 
@@ -35,8 +36,14 @@ def ensure(context: Context, parent_id: str, key: str, name: str, properties: Ma
     if row is not None and row.made:
         return row.folder_id
     # Of a thousand series that want a new folder one makes it; the others would be told that it is there, and read it.
-    with _MAKING[hash((parent_id, key)) % len(_MAKING)]:
+    making = _MAKING[hash((parent_id, key)) % len(_MAKING)]
+    # Not for ever: who waits shows no progress. Two that make it get one folder, for its id is written down first.
+    alone = making.acquire(timeout=MAKING_AT_MOST_S)
+    try:
         return _ensure(context, parent_id, key, name, properties)
+    finally:
+        if alone:
+            making.release()
 
 
 def _ensure(context: Context, parent_id: str, key: str, name: str, properties: Mapping[str, str]) -> str:

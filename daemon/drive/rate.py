@@ -149,7 +149,7 @@ class Rate:
         start_per_s: where it begins.
         expected_per_s: what is said to be allowed. Up to there it grows quickly, beyond it has to feel its way.
         first_pause_s: about the pause after the first of several refusals in a row; it doubles with each.
-        burst_s: so much may be saved up, seconds at the rate of now.
+        burst_s: so much may be saved up until the first refusal, seconds at the rate of now.
     """
 
     def __init__(
@@ -256,6 +256,8 @@ class Rate:
             jitter: 0 to 1; spreads daemons that were refused together.
         """
         self._fill(now)
+        # Who is refused for what was saved up would take the burst for the limit, and save up again.
+        self._burst_s = min(self._burst_s, BURST_S)
         if sent.at > self._cut_at and now >= self.paused_until:
             self._cut(now, sent)
             most_s = PAUSE_MOST_S if now - self._row_began_at < SILENT_FOR_LONG_S else LONG_PAUSE_MOST_S

@@ -119,7 +119,9 @@ class SeriesTable:
         return (
             self._db.value(
                 "SELECT 1 FROM revision r JOIN instance i USING (series_id) JOIN file f USING (file_id, head_revision_id)"
-                " WHERE r.state = 'GATHERING' AND r.held_code = '' AND f.current = 1 AND f.whereabouts = 'PRESENT' LIMIT 1"
+                " WHERE r.state = 'GATHERING' AND r.held_code = '' AND f.current = 1"
+                " AND (f.whereabouts = 'PRESENT' OR f.held_code = ?) LIMIT 1",
+                (MASS_VANISHED,),
             )
             is not None
         )

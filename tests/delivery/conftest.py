@@ -27,6 +27,7 @@ from daemon.localdrive.process import DriveProcess
 from daemon.model import File, Instance
 from daemon.outcomes import Converted, Delivered, Filed, MadeResult, Reserved, RevisionOutcome
 from daemon.scopes import Scopes
+from daemon.sightings import Sightings
 from daemon.spool import Spool
 from daemon.tree import Places, Tree
 
@@ -109,6 +110,7 @@ class World:
             places=self.places,
             tree=Tree(self.drive, self.hints, self.ledger.crawls, self.places),
             scopes=Scopes(),
+            sightings=Sightings(lambda: 0.0),  # one moment, however slow the machine is
         )
         return self.context
 

@@ -9,6 +9,7 @@ import pytest
 
 from daemon.clock import Clock
 from daemon.delivery import folders
+from daemon.delivery.deliver import STAGED_S, deliver
 from daemon.errors import Refused, Transient
 from daemon.lifecycle import SeriesState
 from daemon.outcomes import Abandoned, Delivered
@@ -99,7 +100,7 @@ def test_after_a_long_upload_the_parents_are_read_before_the_move(
     upload = world.drive.upload
 
     def slow(**how):  # type: ignore[no-untyped-def]
-        clock.ahead_s += LASTS_S
+        clock.ahead_s += STAGED_S
         return upload(**how)
 
     monkeypatch.setattr(world.drive, "upload", slow)
@@ -149,6 +150,65 @@ def test_a_target_that_goes_just_before_the_move_gets_no_delivery(
     if what == "trash":
         thrown = world.drive.list_children(mirror.file_id, trashed=True).files
         assert [file.name for file in thrown] == [NAME]
+
+
+@pytest.mark.parametrize(
+    "ending", [Transient("STOPPING", "stop"), Transient("TIMEOUT", "no answer"), KeyboardInterrupt()]
+)
+def test_a_delivery_that_came_into_the_trash_is_brought_out_by_the_next_try(
+    world: World,
+    before_the_move: Callable[[Callable[[], object]], None],
+    monkeypatch: pytest.MonkeyPatch,
+    ending: BaseException,
+) -> None:
+    """The step ends between the move into a folder in the trash and the move back: nobody would find it there."""
+    key = _two(world)
+    (mirror,) = world.children(world.output_id)
+    before_the_move(lambda: world.drive.set_trashed(mirror.file_id, True))
+    move, moves = world.drive.move, []
+
+    def cut(file_id: str, **how: str) -> object:
+        moves.append(how)
+        if len(moves) == 2:
+            raise ending
+        return move(file_id, **how)
+
+    monkeypatch.setattr(world.drive, "move", cut)
+    with pytest.raises(type(ending)):
+        world.deliver(world.revision(*key))
+    world.restart()
+
+    assert isinstance(world.deliver(world.revision(*key)), Delivered)
+    _delivered_beside(world, key)
+
+
+def test_a_delivery_that_a_person_threw_away_stays_there(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its move was not written down before the end of the process."""
+    key = _two(world)
+    folder_id = world.revision(*key).staging_folder_id
+    assert isinstance(deliver(world.context, world.revision(*key)), Delivered)
+    world.drive.set_trashed(folder_id, True)
+
+    assert isinstance(world.deliver(world.revision(*key)), Delivered)
+    assert world.drive.get(folder_id).explicitly_trashed
+
+
+def test_who_makes_a_folder_holds_up_the_others_only_for_a_while(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request in a black hole lasts; who waits for it shows no progress, and would pass for hung."""
+    monkeypatch.setattr(folders, "MAKING_AT_MOST_S", 0.01)
+    for lock in folders._MAKING:
+        lock.acquire()
+    try:
+        world.deliver_all(world.convert(world.file_instances()))
+    finally:
+        for lock in folders._MAKING:
+            lock.release()
+
+    assert len(world.tree()) == 1 + 1 + RESULTS
 
 
 def test_an_output_folder_that_is_trashed_just_before_the_move_waits_for_a_person(

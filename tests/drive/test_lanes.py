@@ -144,6 +144,30 @@ class TestWhatARefusalIsAbout:
 
         assert one.writes.mean_units == 1
 
+    def test_a_burst_that_was_refused_is_not_taken_for_the_limit(self):
+        """Eight writes every ten seconds, on an account held to three a second and six at once."""
+        one, now, refused = lanes(), 0.0, 0
+        level, filled_at = 6.0, 0.0
+        for number in range(60):
+            now, left = max(now, 10.0 * number), 8
+            while left:
+                if (wait_s := one.wait_s("create", now)) > 0:
+                    now += wait_s
+                    continue
+                going = one.go("create", now)
+                level, filled_at = min(6.0, level + (now - filled_at) * 3.0), now
+                if level >= 1.0:
+                    level -= 1.0
+                    one.accepted(going, now + 0.1)
+                    left -= 1
+                else:
+                    one.refused(going, now + 0.1, None, 1.0)
+                    refused += 1
+                now += 0.05
+
+        assert refused <= 3
+        assert one.writes.per_s >= 2.0
+
     def test_where_both_are_at_their_limit_it_is_about_writes(self):
         """Laid to the units each time, their limit would shrink with every look beyond that of the writes."""
         one = lanes()

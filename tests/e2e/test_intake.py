@@ -198,6 +198,25 @@ def test_hints_of_another_generation_are_not_believed(world: World, still: Runni
     assert present(still) == 1
 
 
+def test_what_a_page_shows_is_told_before_the_next_is_asked_for(world: World, still: RunningDaemon) -> None:
+    """The rest may take long, of the feed and of a folder alike; what is known can be fetched meanwhile."""
+    intake_round(still)
+    told: list[int] = []
+    still.daemon.on_news = lambda: told.append(present(still))
+    for number in range(3):
+        drop(world, f"f{number}")
+    world.drive.set(feed_page_max=1)
+
+    still.daemon.intake.poll()
+
+    assert {1, 2, 3} <= set(told)
+    told.clear()
+    still.daemon.context.ledger.crawls.owe_crawl(still.daemon.context.places.source_id)
+    while still.daemon.intake.pay():
+        pass
+    assert told != []
+
+
 def test_lost_hints_cost_only_requests(world: World, still: RunningDaemon) -> None:
     drop(world, "exam/a")
     intake_round(still)
