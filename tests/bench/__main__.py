@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
     parsers = {name: names.add_parser(name, help=about) for name, about in BENCHMARKS.items()}
-    parsers["all"] = names.add_parser("all", help="one after the other (about 50 minutes)")
+    parsers["all"] = names.add_parser("all", help="one after the other (about 40 minutes)")
     for name, one in parsers.items():
         one.add_argument("--json", type=Path, help="write the figures into this file as well")
         if name != "all":
