@@ -325,6 +325,7 @@ class Answers:
         try:
             self._daemon.context.ledger.set_meta(PAUSED, "1" if paused else "")
         except Exception as exc:
+            # Whichever call met the disk, SQLite's or the system's: the pause itself holds all the same.
             if (trouble := of_the_disk(exc)) is None:
                 raise
             word = "paused" if paused else "resumed"

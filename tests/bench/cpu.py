@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from tests.bench import bars
 from tests.bench.figures import Figure
@@ -132,7 +133,7 @@ def _read_all(endpoint: str, token: str, warm: int) -> float:
     document = json.loads(get_static_doc("drive", "v3"))
     document.pop("mtlsRootUrl", None)
     document["rootUrl"] = endpoint + "/"
-    resource = build_from_document(document, credentials=Credentials(token)).files()  # type: ignore[no-untyped-call]
+    resource = build_from_document(document, credentials=Credentials(token)).files()
     began_s = 0.0
     for number, file_id in enumerate(list(_dicom_files(resource))):
         if number == warm:
@@ -143,10 +144,10 @@ def _read_all(endpoint: str, token: str, warm: int) -> float:
     return time.process_time() - began_s
 
 
-def _dicom_files(resource: object) -> Iterable[str]:
+def _dicom_files(resource: Any) -> Iterable[str]:
     page_token = None
     while True:
-        page = resource.list(  # type: ignore[attr-defined]
+        page = resource.list(
             q="mimeType = 'application/dicom'",
             pageSize=1000,
             pageToken=page_token,

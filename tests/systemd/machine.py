@@ -241,7 +241,7 @@ class Machine:
     def network(self) -> Iterator[None]:
         """Let this thread, and the processes it starts, be in the machine's network instead of ours."""
         libc = ctypes.CDLL(None, use_errno=True)
-        with open("/proc/thread-self/ns/net") as ours, open(f"/proc/{self.pid}/ns/net") as its:  # noqa: PTH123
+        with Path("/proc/thread-self/ns/net").open() as ours, Path(f"/proc/{self.pid}/ns/net").open() as its:
             if libc.setns(its.fileno(), _NEW_NETWORK) != 0:
                 raise OSError(ctypes.get_errno(), "setns")
             try:
