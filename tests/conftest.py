@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.table import TABLE, joined
+from tests.instruments.faults.table import TABLE, joined
 from tests.support.world import DATA
 
 

@@ -1,9 +1,13 @@
-"""Imports point downwards only, and each outside library has one user: the architecture, kept by a test."""
+"""Imports point downwards only, and each outside library has its users: the architecture, kept by a test.
+
+`python -m tests.test_layers` prints the rooms, the arrows between them, and how many arrows run up.
+"""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,108 +15,171 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "daemon"
 
-LAYERS = [
-    {"cli"},
-    {"commands"},
-    {"demo", "check"},
-    {"service", "once"},
-    {"control", "life"},
-    {"assembly"},
-    {"connection"},
-    {"workers", "views", "places", "lock"},
-    {"failures"},
-    {"pipeline", "recovery"},
-    {"intake", "settle", "convert", "delivery"},
-    {"acquire", "findings"},
-    {"context"},
-    {"tree"},
-    {
-        "drive",
-        "ledger",
-        "hints",
-        "dicom",
-        "results",
-        "spool",
-        "log",
-        "localdrive",
-        "scopes",
-        "sightings",
-        "inflight",
-        "clock",
-        "memory",
-        "phantom",
-    },
-    {"config"},
-    {"geometry"},
-    {"spacing"},
-    {"series", "outcomes", "markers"},
-    {"lifecycle", "model", "errors"},
-]
-"""From top to bottom; a module may import what stands below its own line, and parts of its own package."""
-
-SOLE_USERS = {
-    "googleapiclient": {"drive"},
-    "google_auth_httplib2": {"drive"},
-    "google_auth_oauthlib": {"drive"},
-    "diskcache": {"hints"},
-    "sqlite3": {"ledger", "localdrive"},
-    "apscheduler": {"service"},
-    "sdnotify": {"service"},
-    "dcm2niix": {"results"},
-    "typer": {"cli", "commands"},
+ORDER: dict[str, list[set[str]]] = {
+    "daemon": [{"cli"}, {"service"}, {"steps", "localdrive"}, {"outside"}, {"rules"}],
+    "daemon/service": [
+        {"service", "once"},
+        {"control", "process"},
+        {"assembly"},
+        {"connection", "lock", "workers", "memory"},
+        {"failures", "concurrency"},
+    ],
+    "daemon/steps": [
+        {"pipeline", "places"},
+        {"intake", "recover"},
+        {"settle", "convert", "deliver"},
+        {"read"},
+        {"context"},
+        {"tree", "presence"},
+    ],
+    "daemon/outside": [{"drive", "ledger", "dicom", "volumes", "log", "spool", "cache", "clock"}],
 }
+"""For each place its rooms, from top to bottom. A room may import what stands below its own line, never a neighbour.
+
+`localdrive` stands beside `steps` because it is a program of its own: of the rest it may import `rules.model` alone.
+"""
+
+USERS = {
+    "apscheduler": {"service"},
+    "dcm2niix": {"outside/volumes"},
+    "diskcache": {"outside/cache"},
+    "google_auth_httplib2": {"outside/drive"},
+    "google_auth_oauthlib": {"outside/drive"},
+    "googleapiclient": {"outside/drive"},
+    "httplib2": {"outside/drive"},
+    "nibabel": {"outside/volumes"},
+    "pydicom": {"outside/dicom", "outside/volumes", "cli/demo", "cli/phantom"},
+    "rich": {"cli"},
+    "sdnotify": {"service"},
+    "signal": {"service", "cli", "localdrive", "outside/volumes"},
+    "sqlite3": {"outside/ledger", "localdrive"},
+    "starlette": {"localdrive", "service/control"},
+    "subprocess": {"outside/volumes", "localdrive/process", "cli/demo"},
+    "typer": {"cli"},
+    "uvicorn": {"localdrive", "service/control"},
+}
+"""Who may use a library: what few places speak to can be replaced there."""
 
 
-def room(path: Path) -> str:
-    """Return the layer's word for a file: its module, or the package directly under daemon/."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return parts[0]
+@dataclass(frozen=True, slots=True)
+class Arrow:
+    """`source` imports `target`; both are module paths without their ending, from the package on."""
+
+    source: str
+    target: str
 
 
 def modules() -> list[Path]:
-    return [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+    return sorted(PACKAGE.rglob("*.py"))
 
 
-def imported(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+def module_name(path: Path) -> str:
+    return str(path.relative_to(ROOT).with_suffix(""))
+
+
+def imported(text: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
-            if node.module == "daemon":
-                yield from (f"daemon.{alias.name}" for alias in node.names)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def height(name: str) -> int:
-    return next(number for number, layer in enumerate(LAYERS) if name in layer)
+def arrows() -> Iterator[Arrow]:
+    for path in modules():
+        for name in imported(path.read_text()):
+            target = ROOT.joinpath(*name.split("."))
+            if name.startswith("daemon.") and (target.is_dir() or target.with_suffix(".py").is_file()):
+                yield Arrow(module_name(path), str(target.relative_to(ROOT)))
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_downwards(path: Path) -> None:
+def room(place: str, module: str) -> str | None:
+    """Return the room of `place` in which the module stands; None where it stands elsewhere."""
+    inside = module.removeprefix(place + "/")
+    return inside.split("/")[0] if inside != module else None
+
+
+def floor(place: str, name: str) -> int:
+    return next(number for number, rooms in enumerate(ORDER[place]) if name in rooms)
+
+
+def between(place: str) -> set[tuple[str, str]]:
+    """Return the arrows between different rooms of a place."""
+    found = {(room(place, arrow.source), room(place, arrow.target)) for arrow in arrows()}
+    return {(source, target) for source, target in found if source and target and source != target} - {
+        (source, target) for source, target in found if source == "__init__" or target == "__init__"
+    }
+
+
+def upwards(place: str) -> set[tuple[str, str]]:
+    """Return the arrows that run up, or to a neighbour."""
+    return {
+        (source, target)
+        for source, target in between(place)
+        if floor(place, target) <= floor(place, source)
+        if (source, target) not in {("steps", "localdrive"), ("localdrive", "steps")}
+    }
+
+
+@pytest.mark.parametrize("place", ORDER)
+def test_no_arrow_runs_up(place: str) -> None:
     """A line of code knows its room: nothing reaches up, neighbours do not know each other."""
-    here = room(path)
-    targets = {name.split(".")[1] for name in imported(path) if name.startswith("daemon.")}
-    upwards = {
-        target
-        for target in targets
-        if (PACKAGE / target).exists() or (PACKAGE / f"{target}.py").exists()
-        if room(PACKAGE / f"{target}.py") != here and height(room(PACKAGE / f"{target}.py")) <= height(here)
+    assert upwards(place) == set()
+
+
+@pytest.mark.parametrize("place", ORDER)
+def test_every_room_has_its_floor(place: str) -> None:
+    """A new module is put somewhere on purpose, and a floor that is empty does not stay in the list."""
+    rooms = {room(place, module_name(path)) for path in modules()} - {None, "__init__"}
+
+    assert rooms == set().union(*ORDER[place])
+
+
+def test_the_embedded_drive_is_a_program_of_its_own() -> None:
+    """It shares nothing with the service but the words: what plays Drive must not lean on the code that it tests."""
+    shared = {
+        arrow.target
+        for arrow in arrows()
+        if arrow.source.startswith("daemon/localdrive/") and not arrow.target.startswith("daemon/localdrive")
     }
 
-    assert upwards == set()
+    assert shared <= {"daemon/rules/model"}
 
 
-@pytest.mark.parametrize("library", SOLE_USERS)
-def test_an_outside_library_has_one_user(library: str) -> None:
-    """What only one module speaks to can be replaced in one place."""
+@pytest.mark.parametrize("library", USERS)
+def test_a_library_has_its_users(library: str) -> None:
     users = {
-        room(path) for path in modules() if any(name.split(".")[0] == library for name in imported(path))
+        module_name(path).removeprefix("daemon/")
+        for path in modules()
+        if any(name.split(".")[0] == library for name in imported(path.read_text()))
+    }
+    strangers = {
+        user for user in users if not any(f"{user}/".startswith(f"{may}/") for may in USERS[library])
     }
 
-    assert users <= SOLE_USERS[library]
+    assert users, f"nobody uses {library}: take it out of the table"
+    assert strangers == set()
 
 
-def test_a_reaching_up_would_be_seen() -> None:
-    """The check bites: the lowest layer importing the highest one counts as upwards."""
-    assert height("model") > height("cli")
-    assert room(PACKAGE / "drive" / "client.py") == "drive"
+def test_an_arrow_that_runs_up_would_be_seen() -> None:
+    """The check bites: the lowest layer importing the highest one counts as upwards, whichever way it is written."""
+    assert floor("daemon", "rules") > floor("daemon", "cli")
+    assert list(imported("from daemon import cli")) == ["daemon", "daemon.cli"]
+    assert list(imported("def f():\n    import daemon.cli.app")) == ["daemon.cli.app"]
+    assert room("daemon/steps", "daemon/steps/intake/intake") == "intake"
+
+
+def main() -> None:
+    for place in ORDER:
+        pairs = sorted(between(place), key=lambda pair: (floor(place, pair[0]), pair))
+        print(f"{place}: {sum(map(len, ORDER[place]))} rooms on {len(ORDER[place])} floors, ", end="")
+        print(f"{len(pairs)} arrows between them, {len(upwards(place))} run up")
+        for rooms in ORDER[place]:
+            print("   ", " ".join(sorted(rooms)))
+        for source, target in pairs:
+            print(f"        {source} > {target}")
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from daemon.localdrive.server import AlreadyServed, Options, serve
+from daemon.localdrive.server.server import AlreadyServed, Options, serve
 from daemon.localdrive.settings import Settings
 
 

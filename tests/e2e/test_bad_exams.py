@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
-from daemon import convert
-from daemon.dicom.header import read_instance
-from daemon.errors import Refused
-from daemon.phantom import Phantom, write_series
-from daemon.results import nifti, preview
+from daemon.cli.phantom import Phantom, write_series
+from daemon.outside.dicom.header import read_instance
+from daemon.outside.volumes import nifti, preview
+from daemon.rules.errors import Refused
+from daemon.steps import convert
 from tests.support.exams import delivered, exam, uid_of
 from tests.support.world import RunningDaemon, World
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from daemon import failures, scopes
-from daemon.errors import Scope
-from daemon.life import Stop
-from daemon.results import nifti
+from daemon.outside.volumes import nifti
+from daemon.rules import breakers
+from daemon.rules.errors import Scope
+from daemon.service import failures
+from daemon.service.process import Stop
 from tests.support.exams import QUIET, delivered, exam
 from tests.support.world import RunningDaemon, World
 
@@ -24,8 +25,8 @@ from tests.support.world import RunningDaemon, World
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits are a hundredth: twenty minutes of a full disk pass in seconds."""
-    monkeypatch.setattr(scopes, "FIRST_PROBE_S", 0.05)
-    monkeypatch.setattr(scopes, "PROBE_AT_LEAST_EVERY_S", 0.3)
+    monkeypatch.setattr(breakers, "FIRST_PROBE_S", 0.05)
+    monkeypatch.setattr(breakers, "PROBE_AT_LEAST_EVERY_S", 0.3)
     monkeypatch.setattr(failures, "FIRST_WAIT_S", 0.02)
     monkeypatch.setattr(failures, "LONGEST_WAIT_S", 0.1)
 
@@ -135,7 +136,7 @@ def test_a_ledger_that_turns_out_to_be_damaged_ends_the_run_loudly(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not a bug of the item that met it, not a pause: exit code 78, which systemd does not restart, and the remedy."""
-    from daemon.intake import Intake
+    from daemon.steps.intake.intake import Intake
 
     exam(world, "exam", seed=6)
     poll = Intake.poll

@@ -11,8 +11,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from daemon.errors import Refused
-from daemon.recovery import rebuild
+from daemon.rules.errors import Refused
+from daemon.steps.recover import rebuild
 from tests.support.exams import drive_service, folder_id
 from tests.support.world import RunningDaemon, World
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from daemon import workers
+from daemon.service import workers
 from tests.support.exams import delivered, exam
 from tests.support.world import RunningDaemon, World
 

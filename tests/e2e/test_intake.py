@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from daemon import findings, intake
-from daemon.errors import Scope, Transient, Trouble
-from daemon.hints import PageToken
-from daemon.phantom import Phantom, write_series
+from daemon.cli.phantom import Phantom, write_series
+from daemon.outside.cache import PageToken
+from daemon.rules.errors import Scope, Transient, Trouble
+from daemon.steps.intake import intake, observations
 from tests.support.world import RunningDaemon, World
 
 
@@ -387,7 +387,7 @@ def test_a_folder_that_is_moved_in_is_listed_although_its_page_failed_at_first(
         def full(*_: object, **__: object) -> None:
             raise Transient("LEDGER_FULL", "no room", scope=Scope.SERVICE)
 
-        broken.setattr(findings, "write", full)
+        broken.setattr(observations, "write", full)
         with pytest.raises(Transient):
             intake_round(still)
 
@@ -477,7 +477,7 @@ def test_what_an_answer_raises_about_its_own_item_stays_owed(
         crawls.ask([file_id]) if owed == "question" else crawls.owe_recheck(folder)
 
     with monkeypatch.context() as raising:
-        raising.setattr(findings, "write", lambda *_, **__: owe())
+        raising.setattr(observations, "write", lambda *_, **__: owe())
         owe()
         still.daemon.intake.pay()
 

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from daemon import failures
-from daemon.errors import Scope
-from daemon.pipeline import Lane
+from daemon.rules.errors import Scope
+from daemon.service import failures
+from daemon.steps.pipeline import Lane
 from tests.support.exams import delivered, exam, settled_down
 from tests.support.world import RunningDaemon, World
 

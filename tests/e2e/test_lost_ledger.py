@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from daemon.assembly import Daemon
-from daemon.delivery import deliver, uploads
-from daemon.errors import Transient
-from daemon.ledger import Ledger, backup
-from daemon.once import run_once
-from daemon.phantom import Phantom, slice_of, write_series
-from daemon.recovery import rebuild
+from daemon.cli.phantom import Phantom, slice_of, write_series
+from daemon.outside.ledger import Ledger, backup
+from daemon.rules.errors import Transient
+from daemon.service.assembly import Daemon
+from daemon.service.once import run_once
+from daemon.steps.deliver import deliver, uploads
+from daemon.steps.recover import rebuild
 from tests.support.world import World
 
 SMALL: dict[str, Any] = {"rows": 24, "columns": 24}
@@ -353,7 +353,7 @@ def test_a_cut_off_revision_is_finished_though_its_late_slice_is_gone_again(
 def test_a_rebuild_that_is_killed_begins_again(
     world: World, monkeypatch: pytest.MonkeyPatch, nth: int
 ) -> None:
-    from daemon.recovery.rebuild import Rebuild
+    from daemon.steps.recover.rebuild import Rebuild
 
     two_exams(world)
     assert world.run_once() == 0
@@ -722,7 +722,7 @@ def test_a_backup_is_due_when_the_newest_is_a_day_old(tmp_path: Path) -> None:
 
 
 def test_a_status_says_that_a_rebuild_is_owed(world: World) -> None:
-    from daemon import views
+    from daemon.service.control import views
 
     two_exams(world)
     assert world.run_once() == 0

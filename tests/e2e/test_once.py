@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from daemon.assembly import Daemon
-from daemon.drive.client import Drive
-from daemon.model import File
-from daemon.once import run_once
+from daemon.outside.drive.client import Drive
+from daemon.rules.model import File
+from daemon.service.assembly import Daemon
+from daemon.service.once import run_once
 from tests.support.exams import exam, folder_id
 from tests.support.world import World
 

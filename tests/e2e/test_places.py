@@ -14,10 +14,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from daemon import life, scopes
-from daemon.drive.auth import login
-from daemon.errors import Scope
-from daemon.phantom import Phantom, write_series
+from daemon.cli.phantom import Phantom, write_series
+from daemon.outside.drive.auth import login
+from daemon.rules import breakers
+from daemon.rules.errors import Scope
+from daemon.service import process
 from tests.support.exams import QUIET, delivered, drive_service, exam, folder_id, late_slice
 from tests.support.world import RunningDaemon, World
 
@@ -179,8 +180,8 @@ def test_a_revoked_login_pauses_and_a_new_one_is_taken_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody restarts or says anything: the token file is looked at again with the next probe."""
-    monkeypatch.setattr(scopes, "FIRST_PROBE_S", 0.2)
-    monkeypatch.setattr(scopes, "PROBE_AT_LEAST_EVERY_S", 0.5)
+    monkeypatch.setattr(breakers, "FIRST_PROBE_S", 0.2)
+    monkeypatch.setattr(breakers, "PROBE_AT_LEAST_EVERY_S", 0.5)
     with World(tmp_path, QUIET) as world:
         world.drive.set(auth="oauth")
         write_login(world)
@@ -226,7 +227,7 @@ def write_login(world: World) -> None:
 @pytest.fixture
 def impatient(alone: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """A world with one exam and no output folder yet, whose starts follow one another at once."""
-    monkeypatch.setattr(life, "START_RETRY_S", 0.01)
+    monkeypatch.setattr(process, "START_RETRY_S", 0.01)
     write_series(alone.source / "exam", Phantom(seed=1, **SMALL))
     configure(alone, drive__output="Results/NIfTI")
     alone.output = alone.root / "Results" / "NIfTI"
@@ -265,7 +266,7 @@ def test_a_start_takes_another_id_where_drive_refuses_one(impatient: World) -> N
 def test_folders_that_are_closed_to_us_end_the_start_with_69(impatient: World, kind: str) -> None:
     impatient.drive.fault(kind=kind, status=403, reason="insufficientFilePermissions", times=-1)
 
-    with pytest.raises(life.Stop) as stopped:
+    with pytest.raises(process.Stop) as stopped:
         impatient.run_once()
 
     assert stopped.value.exit_code == 69

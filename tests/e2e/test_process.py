@@ -17,7 +17,7 @@ import dcm2niix
 import pytest
 from googleapiclient.http import MediaFileUpload
 
-from daemon.phantom import Phantom, write_series
+from daemon.cli.phantom import Phantom, write_series
 from tests.support.exams import drive_service, exam, folder_id, late_slice, revisions, uid_of
 from tests.support.process import Notified, logged, wait_for
 from tests.support.world import World
@@ -31,7 +31,7 @@ while os.path.exists({gate!r}):
     time.sleep(0.02)
 os.execv({real!r}, [{real!r}, *sys.argv[1:]])
 """
-LAUNCH = "import dcm2niix, sys; dcm2niix.bin = sys.argv.pop(1); from daemon.cli import main; main()"
+LAUNCH = "import dcm2niix, sys; dcm2niix.bin = sys.argv.pop(1); from daemon.cli.app import main; main()"
 
 
 class Life:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.phantom import Phantom, slice_of, write_series
+from daemon.cli.phantom import Phantom, slice_of, write_series
 from tests.support.exams import delivered, exam, late_slice, revisions, settled_down, uid_of
 from tests.support.world import RunningDaemon, World
 

@@ -16,8 +16,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from daemon.drive import transfers
-from daemon.phantom import Phantom, slice_of
+from daemon.cli.phantom import Phantom, slice_of
+from daemon.outside.drive import transfers
 from tests.support.world import World
 
 CHUNK = 1 << 18
@@ -25,9 +25,9 @@ ROWS, COLUMNS = 4096, 5120
 CHUNKS = ROWS * COLUMNS * 2 // CHUNK  # of the pixels alone; neither the file nor the volume is smaller
 DELAY_S = 0.04
 LAUNCH = (
-    "from daemon.drive import transfers;"
+    "from daemon.outside.drive import transfers;"
     f"transfers.CHUNK_BYTES = transfers.MULTIPART_MOST_BYTES = {CHUNK};"
-    "from daemon.cli import main; main()"
+    "from daemon.cli.app import main; main()"
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from daemon.phantom import Phantom, write_series
+from daemon.cli.phantom import Phantom, write_series
 from tests.support.exams import (
     delivered,
     drive_service,
@@ -185,7 +185,7 @@ def test_a_late_slice_while_its_series_is_converted_belongs_to_the_next_revision
     """The set is frozen at SETTLED: what comes later waits for its turn."""
     import threading
 
-    from daemon import convert as module
+    from daemon.steps import convert as module
 
     in_conversion, go_on = threading.Event(), threading.Event()
     real = module.nifti.convert

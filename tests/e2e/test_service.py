@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.phantom import Phantom, write_series
+from daemon.cli.phantom import Phantom, write_series
 from tests.support.process import Notified, logged, wait_for
 from tests.support.world import World
 
@@ -27,8 +27,8 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield world
 
 
-MAIN = "from daemon.cli import main; main()"
-IMPATIENT = f"from daemon import life; from daemon.drive import retry; life.START_RETRY_S = retry.BACKOFF_MOST_S = 0.2; {MAIN}"
+MAIN = "from daemon.cli.app import main; main()"
+IMPATIENT = f"from daemon.service import process; from daemon.outside.drive import retry; process.START_RETRY_S = retry.BACKOFF_MOST_S = 0.2; {MAIN}"
 """The same program, with a fiftieth of the waits between two tries to start."""
 
 
@@ -105,7 +105,7 @@ def test_a_second_daemon_on_one_state_ends_with_75(world: World) -> None:
             [
                 sys.executable,
                 "-m",
-                "daemon.cli",
+                "daemon.cli.app",
                 "run",
                 "--once",
                 "--config",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.phantom import Phantom, write_series
+from daemon.cli.phantom import Phantom, write_series
 from tests.support.exams import QUIET
 from tests.support.world import RunningDaemon, World
 

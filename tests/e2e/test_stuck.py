@@ -8,13 +8,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from daemon import findings, intake
-from daemon.drive.client import Drive
-from daemon.errors import Transient
-from daemon.findings import Present
-from daemon.ledger import Place, Whereabouts
-from daemon.model import File
-from daemon.settle import Rules
+from daemon.outside.drive.client import Drive
+from daemon.outside.ledger import Place, Whereabouts
+from daemon.rules.errors import Transient
+from daemon.rules.model import File
+from daemon.steps.intake import intake, observations
+from daemon.steps.intake.observations import Present
+from daemon.steps.settle import Rules
 from tests.support.exams import (
     delivered,
     drive_service,
@@ -116,7 +116,7 @@ def test_a_lagging_listing_brings_no_deleted_file_back(world: World, running: Ru
         row.file_id, version=row.version, head_revision_id=row.head_revision_id, md5_checksum=row.md5_checksum
     )
 
-    findings.write(
+    observations.write(
         running.daemon.context.ledger,
         [Present(stale, Place(row.parent_id, row.exam_folder_id))],
         running.daemon.context.clock.now(),
@@ -146,7 +146,7 @@ def test_a_lagging_listing_of_a_folder_that_came_back_loses_no_file(
         md5_checksum=row.md5_checksum,
     )
 
-    findings.write(
+    observations.write(
         ledger,
         [Present(stale, Place(row.parent_id, row.exam_folder_id))],
         running.daemon.context.clock.now(),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.localdrive.walk import Row, Walk
+from daemon.localdrive.directory.walk import Row, Walk
 from tests.localdrive.conftest import Bench, eventually, refused, service_of
 from tests.support.drive import DriveServer
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
-from daemon.localdrive.actions import ACTIONS
+from daemon.localdrive.faults.actions import ACTIONS
 from tests.localdrive.conftest import Bench
 from tests.localdrive.raw import ask, download, listing, received
 

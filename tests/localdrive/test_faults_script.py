@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from daemon.localdrive import script as script_module
-from daemon.localdrive.actions import Ask
-from daemon.localdrive.faults import Faults, rule_from
-from daemon.localdrive.script import BadScript, parse
+from daemon.localdrive.faults import script as script_module
+from daemon.localdrive.faults.actions import Ask
+from daemon.localdrive.faults.matching import Faults, rule_from
+from daemon.localdrive.faults.script import BadScript, parse
 from tests.localdrive.conftest import Bench, eventually
 from tests.localdrive.raw import Session, ask
 from tests.support.drive import DriveServer
@@ -162,7 +162,7 @@ class TestServed:
         started: list[subprocess.Popen[str]] = []
 
         def start(faults: Path) -> subprocess.Popen[str]:
-            command = [sys.executable, "-m", "daemon.cli", "drive", "serve", str(tmp_path / "drive")]
+            command = [sys.executable, "-m", "daemon.cli.app", "drive", "serve", str(tmp_path / "drive")]
             environment = {**os.environ, "PYTHONPATH": str(ROOT)}
             environment.pop("SDD_DRIVE_TOKEN", None)
             process = subprocess.Popen(

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from jsonschema import ValidationError
 
-from daemon.localdrive import store as store_module
-from daemon.localdrive.bodies import hash_file
-from daemon.localdrive.drive import Drive
-from daemon.localdrive.items import Blob
+from daemon.localdrive.api.bodies import hash_file
 from daemon.localdrive.process import DriveProcess
-from daemon.localdrive.rules import Caller
 from daemon.localdrive.settings import Settings
-from daemon.localdrive.store import Store
-from daemon.localdrive.tree import Tree
+from daemon.localdrive.store import store as store_module
+from daemon.localdrive.store.drive import Drive
+from daemon.localdrive.store.items import Blob
+from daemon.localdrive.store.rules import Caller
+from daemon.localdrive.store.store import Store
+from daemon.localdrive.store.tree import Tree
 from tests.localdrive.conftest import service_of
 from tests.localdrive.contract import check
 from tests.support.drive import FOLDER, DriveServer

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from daemon.localdrive.api.fields import selection
+from daemon.localdrive.api.query import parse
 from daemon.localdrive.errors import ApiError
-from daemon.localdrive.fields import selection
-from daemon.localdrive.query import parse
 from tests.localdrive.conftest import Bench, eventually, refused
 
 

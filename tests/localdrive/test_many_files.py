@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from daemon.localdrive.drive import Drive
-from daemon.localdrive.items import Item, new_id, new_revision_id, new_root_id
-from daemon.localdrive.listing import Listing
-from daemon.localdrive.resources import Resources
-from daemon.localdrive.rules import Caller
+from daemon.localdrive.api.listing import Listing
+from daemon.localdrive.api.resources import Resources
 from daemon.localdrive.settings import Settings
-from daemon.localdrive.store import Store
-from daemon.localdrive.tree import Tree
+from daemon.localdrive.store.drive import Drive
+from daemon.localdrive.store.items import Item, new_id, new_revision_id, new_root_id
+from daemon.localdrive.store.rules import Caller
+from daemon.localdrive.store.store import Store
+from daemon.localdrive.store.tree import Tree
 from tests.localdrive.conftest import Bench
 
 FILES, PAGE = 250, 100

@@ -85,9 +85,7 @@ def test_a_second_server_on_the_directory_does_not_start(make_server: Callable[.
 
 def test_it_starts_fast(make_server: Callable[..., DriveServer]) -> None:
     make_server()
-    script = (
-        "import sys, daemon.localdrive.server; print(*sorted({m.partition('.')[0] for m in sys.modules}))"
-    )
+    script = "import sys, daemon.localdrive.server.server; print(*sorted({m.partition('.')[0] for m in sys.modules}))"
     loaded = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout.split()

@@ -137,7 +137,7 @@ class DriveServer:
         return requests
 
     def fault(self, path: str = "", **rule: Any) -> None:
-        """Add a fault; see `daemon.localdrive.faults.Rule` for the keys, `actions.ACTIONS` for the actions."""
+        """Add a fault; see `daemon.localdrive.faults.matching.Rule` for the keys, `actions.ACTIONS` for the actions."""
         self.admin("POST", "faults", {"path": path, **rule})
 
     def script(self, *faults: dict[str, Any], seed: int = 0, **settings: Any) -> None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from daemon.phantom import Phantom, write_series
+from daemon.cli.phantom import Phantom, write_series
 from tests.support.world import RunningDaemon, World
 
 QUIET = {"series.quiet_s": 0.3}

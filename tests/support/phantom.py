@@ -1,5 +1,5 @@
 """The phantom of the product, as tests use it: small, fast, the same bytes every time."""
 
-from daemon.phantom import Phantom, hounsfield, slice_of, uid, write_series
+from daemon.cli.phantom import Phantom, hounsfield, slice_of, uid, write_series
 
 __all__ = ["Phantom", "hounsfield", "slice_of", "uid", "write_series"]

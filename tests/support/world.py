@@ -13,10 +13,10 @@ from typing import Any
 import nibabel
 import numpy
 
-from daemon.assembly import Daemon
-from daemon.config import Settings, load
-from daemon.errors import Scope, Trouble
-from daemon.once import run_once
+from daemon.rules.config import Settings, load
+from daemon.rules.errors import Scope, Trouble
+from daemon.service.assembly import Daemon
+from daemon.service.once import run_once
 from tests.support.drive import DriveServer
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"

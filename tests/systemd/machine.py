@@ -192,7 +192,7 @@ class Machine:
             "#!/opt/sdd-dicom/bin/python\n"
             "import sys\n"
             "sys.path.insert(0, '/opt/sdd-dicom/project')\n"
-            "from daemon.cli import main\n"
+            "from daemon.cli.app import main\n"
             "main()\n"
         )
         program.chmod(0o755)

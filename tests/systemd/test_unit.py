@@ -11,7 +11,7 @@ from pathlib import Path
 import nibabel
 import numpy
 
-from daemon.phantom import Phantom, write_series
+from daemon.cli.phantom import Phantom, write_series
 from tests.support.world import World
 from tests.systemd.machine import Machine
 from tests.systemd.service import ACCOUNT, UNIT, Service, by_the_notes

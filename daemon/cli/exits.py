@@ -1,0 +1,117 @@
+"""What went wrong becomes a short message with its remedy, and an exit code (DESIGN.md, section 8)."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec
+
+import typer
+from loguru import logger
+
+from daemon.outside import log
+from daemon.rules.config import ConfigError, Settings, load
+from daemon.rules.config.settings import Logging
+from daemon.rules.errors import Transient, Trouble
+
+P = ParamSpec("P")
+
+OK, BUG, USAGE, HELD, WAITING = 0, 1, 2, 3, 4
+UNAVAILABLE, TRY_AGAIN, NOT_ALLOWED, BAD_CONFIGURATION = 69, 75, 77, 78
+INTERRUPTED = 130
+_QUIET = Logging(level="WARNING")
+_ERROR = "<3>"
+"""Source: sd-daemon(3)."""
+_logs: list[Path] = []
+"""Where the daemon's log is, once the configuration is read."""
+_BY_CODE = {
+    "NOT_RUNNING": UNAVAILABLE,
+    "NO_LEDGER": UNAVAILABLE,
+    "CONTROL_DENIED": NOT_ALLOWED,
+    "NOT_ALLOWED": NOT_ALLOWED,
+    "UNKNOWN_TARGET": USAGE,
+    "PORT_TAKEN": UNAVAILABLE,
+    "LOGIN_TIMEOUT": NOT_ALLOWED,
+    "LOGIN_DENIED": NOT_ALLOWED,
+    "TOKEN_UNWRITABLE": NOT_ALLOWED,
+}
+
+
+def guarded(command: Callable[P, int]) -> Callable[P, None]:
+    """Turn a command that returns its exit code, or raises, into one that ends the program with it."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        raise typer.Exit(_outcome(command, *args, **kwargs))
+
+    return run
+
+
+def _outcome(command: Callable[P, int], *args: P.args, **kwargs: P.kwargs) -> int:
+    # Until a command says more: loguru's own handler would print the values of variables.
+    log.configure(_QUIET, None)
+    try:
+        return command(*args, **kwargs)
+    except ConfigError as exc:
+        tell("The configuration cannot be used:")
+        for problem in exc.problems:
+            tell(f"  {problem}")
+        return BAD_CONFIGURATION
+    except Trouble as exc:
+        return told(exc)
+    except (typer.Exit, typer.Abort):
+        raise
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        nobody_listens()
+        return OK
+    except Exception as exc:  # noqa: BLE001 - the last place that can say anything
+        return _other(exc)
+    finally:
+        log.shut_down()
+
+
+def _other(exc: Exception) -> int:
+    from daemon.service.process import Stop
+
+    if isinstance(exc, Stop):
+        told(exc.trouble)
+        return exc.exit_code
+    logger.opt(exception=exc).critical("BUG: the program ends")
+    tell(f"This is a fault of sdd-dicom itself ({type(exc).__name__}): please report its traceback.")
+    if _logs:
+        tell(f"  → The daemon's log is {_logs[-1] / log.FILE_NAME}")
+    return BUG
+
+
+def told(trouble: Trouble) -> int:
+    """Say what is wrong and what to do about it; return the exit code."""
+    from daemon.service.process import exit_code_of
+
+    tell(f"{trouble.code}: {trouble.what}")
+    if trouble.remedy:
+        tell(f"  → {trouble.remedy}")
+    if trouble.code in _BY_CODE:
+        return _BY_CODE[trouble.code]
+    return TRY_AGAIN if isinstance(trouble, Transient) else exit_code_of(trouble)
+
+
+def nobody_listens() -> None:
+    """Whoever read our lines has gone (`| head`): Python must not complain about it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def tell(text: str) -> None:
+    """Write to stderr; in the journal as an error, or why a start failed would not show among what went wrong."""
+    prefix = _ERROR if log.stderr_is_journal() else ""
+    typer.echo(prefix + text, err=True)
+
+
+def settings_of(config: Path | None) -> Settings:
+    """Read the configuration. Raises ConfigError."""
+    settings = load(config, os.environ)
+    _logs[:] = [settings.logs_dir]
+    return settings

@@ -1,0 +1,1 @@
+"""Requests and answers, as Drive v3 spells them."""

@@ -1,0 +1,1 @@
+"""The running server, and what every request passes."""

@@ -1,0 +1,1 @@
+"""The index: items, and what may be done with them."""

@@ -1,5 +1,0 @@
-"""loguru, for people and for machines: ids only, never names."""
-
-from daemon.log.setup import FILE_NAME, about, configure, shut_down, stderr_is_journal
-
-__all__ = ["FILE_NAME", "about", "configure", "shut_down", "stderr_is_journal"]

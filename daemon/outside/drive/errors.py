@@ -1,0 +1,325 @@
+"""Drive's answers as our errors: status and reason in, kind, scope, code and remedy out; no I/O.
+
+Three questions are answered here for each answer that is not the wanted one: what is it (a `Trouble`), may the
+same request be sent again at once (`repeat`), and should everybody send less (`slow`). Drive's own messages are
+never copied into ours, because they may quote names.
+
+Source: reference/drive-api.md, section 5.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Any
+
+from daemon.rules.errors import NotThere, PageTokenRefused, Refused, Scope, Transient, Trouble
+
+RETRY_AFTER_MOST_S = 600.0
+HOUR_S = 3600.0
+
+LOGIN = "Run: sdd-dicom login"
+SHARE_INPUT = "Give the account at least Viewer access to it"
+SHARE_OUTPUT = "Share the output folder with the account as Editor; the daemon goes on by itself"
+FREE_SPACE = "Free or buy storage, or put the output into a shared drive; the daemon goes on by itself"
+
+
+class Act(StrEnum):
+    """What a request was about to do: the same reason reaches further for an upload than for a look."""
+
+    READ = "read"
+    FEED = "feed"
+    DOWNLOAD = "download"
+    CREATE = "create"
+    UPDATE = "update"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What became of a request that was not answered as wished.
+
+    Args:
+        trouble: what to raise when it is not, or no longer, to be repeated.
+        repeat: the same request may be sent again within seconds.
+        slow: Drive wants fewer requests; the pacer must hear of it.
+        immediate: repeat without a wait (a stale connection, a renewed token).
+        doubtful: the request may have had its effect although we have no answer.
+        status: HTTP status; 0 when there was no answer.
+    """
+
+    trouble: Trouble
+    repeat: bool = False
+    slow: bool = False
+    immediate: bool = False
+    doubtful: bool = False
+    status: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row of the table: a reason string of Google's and what it means to us."""
+
+    make: type[Transient] | type[Refused]
+    code: str
+    remedy: str = ""
+    scope: Scope | None = None
+    """None: by the act (see `scope_of`)."""
+    repeat: bool = False
+    slow: bool = False
+    retry_after_s: float | None = None
+
+
+_RATE = Rule(Transient, "RATE_LIMITED", repeat=True, slow=True)
+_DAY = Rule(
+    Transient, "DAILY_LIMIT", "Raise the project's quota or wait", Scope.SERVICE, retry_after_s=HOUR_S
+)
+_FULL = Rule(Transient, "STORAGE_FULL", FREE_SPACE, Scope.UPLOADS)
+_DRIVE_FULL = Rule(
+    Transient, "DRIVE_FULL", "Delete items for good (the trash counts) or use another drive", Scope.UPLOADS
+)
+_FOLDER_FULL = Rule(
+    Transient,
+    "FOLDER_FULL",
+    "Move items out of the folder; 500,000 is its limit; the daemon goes on by itself",
+    Scope.FOLDER,
+)
+_TOO_DEEP = Rule(
+    Refused, "TOO_DEEP", "Choose an output folder nearer to the root; 100 levels is the limit", Scope.FOLDER
+)
+_NO_PERMISSION = Rule(Refused, "NO_PERMISSION")
+_SCOPE_MISSING = Rule(Refused, "SCOPE_MISSING", LOGIN, Scope.SERVICE)
+_NOT_DOWNLOADABLE = Rule(
+    Refused,
+    "NOT_DOWNLOADABLE",
+    "Let its owner allow downloads for viewers, or upload it as a plain file",
+    Scope.ITEM,
+)
+_CANNOT_MOVE = Rule(
+    Refused,
+    "CANNOT_MOVE",
+    "Put source, output and staging on the same drive, owned by the account",
+    Scope.ITEM,
+)
+
+# The first row that fits any reason of an answer wins, so that the vague ones stand last: Google gives
+# `insufficientPermissions` for a sharing denial and for a wrong scope alike; only `details` tell them apart.
+RULES: Mapping[str, Rule] = {
+    "accesstokenscopeinsufficient": _SCOPE_MISSING,
+    "accessnotconfigured": Rule(
+        Refused, "API_DISABLED", "Enable the Google Drive API in the Cloud project", Scope.SERVICE
+    ),
+    "servicedisabled": Rule(
+        Refused, "API_DISABLED", "Enable the Google Drive API in the Cloud project", Scope.SERVICE
+    ),
+    "domainpolicy": Rule(
+        Refused, "DOMAIN_POLICY", "Ask the Workspace administrator to allow Drive apps", Scope.SERVICE
+    ),
+    "dailylimitexceeded": _DAY,
+    "dailylimitexceededunreg": _DAY,
+    "quotaexceeded": _DAY,
+    "downloadquotaexceeded": Rule(
+        Transient,
+        "DOWNLOAD_QUOTA",
+        "Wait up to a day, or copy the file",
+        Scope.ITEM,
+        retry_after_s=6 * HOUR_S,
+    ),
+    "storagequotaexceeded": _FULL,
+    "teamdrivefilelimitexceeded": _DRIVE_FULL,
+    "activeitemcreationlimitexceeded": _DRIVE_FULL,
+    "numchildreninnonrootlimitexceeded": _FOLDER_FULL,
+    "mydrivehierarchydepthlimitexceeded": _TOO_DEEP,
+    "teamdrivehierarchytoodeep": _TOO_DEEP,
+    "urlleaselimitexceeded": Rule(
+        Transient, "TOO_MANY_SESSIONS", scope=Scope.UPLOADS, repeat=True, slow=True
+    ),
+    "ratelimitexceeded": _RATE,
+    "userratelimitexceeded": _RATE,
+    "sharingratelimitexceeded": _RATE,
+    "resourceexhausted": _RATE,
+    "cannotdownloadabusivefile": Rule(
+        Refused, "ABUSIVE_FILE", "Google flagged it as harmful; its owner can ask for a review", Scope.ITEM
+    ),
+    "filenotdownloadable": _NOT_DOWNLOADABLE,
+    "filenotexportable": _NOT_DOWNLOADABLE,
+    "cannotdownloadfile": _NOT_DOWNLOADABLE,
+    "downloadrestrictedforrevision": _NOT_DOWNLOADABLE,
+    "cannotaddparent": _CANNOT_MOVE,
+    "teamdrivesfoldermoveinnotsupported": _CANNOT_MOVE,
+    "teamdrivemembershiprequired": Rule(Refused, "NOT_A_MEMBER", "Add the account to the shared drive"),
+    "appnotauthorizedtofile": Rule(Refused, "APP_NOT_AUTHORIZED", f"{LOGIN} (scope drive)", Scope.SERVICE),
+    "insufficientparentpermissions": _NO_PERMISSION,
+    "insufficientfilepermissions": _NO_PERMISSION,
+    "insufficientpermissions": _NO_PERMISSION,
+    "permissiondenied": _NO_PERMISSION,
+    "forbidden": _NO_PERMISSION,
+}
+
+# These say that we asked for nonsense: ours, not the administrator's.
+_OUR_BUG = {"supportsteamdrivesrequired", "invalidabuseacknowledgment", "illegalkeepforevermodification"}
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """An error body, read as far as it can be. `is_json` False: a page of HTML, nothing, or noise."""
+
+    is_json: bool
+    reasons: frozenset[str] = frozenset()
+    locations: frozenset[str] = frozenset()
+    message: str = ""
+
+
+def fold(reason: str) -> str:
+    """`RATE_LIMIT_EXCEEDED` and `rateLimitExceeded` are one reason in two spellings."""
+    return reason.replace("_", "").replace("-", "").lower()
+
+
+def read_body(body: bytes) -> Body:
+    """Return what an error body says; never raises, whatever the bytes are."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        return Body(is_json=False)
+    if isinstance(data, list) and data:
+        data = data[0]
+    error = data.get("error") if isinstance(data, dict) else None
+    if isinstance(error, str):
+        return Body(is_json=True, reasons=frozenset({fold(error)}))
+    if not isinstance(error, dict):
+        return Body(is_json=False)
+    items = list(_dicts(error.get("errors"))) + list(_dicts(error.get("details")))
+    reasons = {fold(text) for item in items if isinstance(text := item.get("reason"), str)}
+    if isinstance(error.get("status"), str):
+        reasons.add(fold(error["status"]))
+    locations = {text for item in items if isinstance(text := item.get("location"), str)}
+    message = error.get("message")
+    return Body(True, frozenset(reasons), frozenset(locations), message if isinstance(message, str) else "")
+
+
+def _dicts(value: object) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, Iterable):
+        yield from (item for item in value if isinstance(item, Mapping))
+
+
+def retry_after_s(headers: Mapping[str, str], now_epoch_s: float) -> float | None:
+    """Return the wait that `Retry-After` asks for, seconds, at most 10 minutes; None where it says nothing usable.
+
+    A date is read against the answer's own `Date` where there is one, so that a wrong local clock does not matter.
+    Zero, negative and unreadable values count as no advice: our own backoff is longer.
+    """
+    value = headers.get("retry-after", "").strip()
+    try:
+        wait_s = float(value)
+    except ValueError:
+        until = _epoch_s(value)
+        if until is None:
+            return None
+        since = _epoch_s(headers.get("date", ""))
+        wait_s = until - (now_epoch_s if since is None else since)
+    return min(wait_s, RETRY_AFTER_MOST_S) if wait_s > 0 else None
+
+
+def _epoch_s(value: str) -> float | None:
+    try:
+        when = parsedate_to_datetime(value)
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def scope_of(rule: Rule, act: Act) -> Scope:
+    """Return how far a refusal reaches: a look harms one item, a refused create closes the uploads."""
+    if rule is _SCOPE_MISSING and act in (Act.CREATE, Act.UPDATE):
+        # Reading may be granted: were the service closed, the next poll would open it, and all would fail again.
+        return Scope.UPLOADS
+    if rule.scope is not None:
+        return rule.scope
+    if rule.make is Transient:
+        by_act = {Act.CREATE: Scope.UPLOADS, Act.UPDATE: Scope.UPLOADS, Act.DOWNLOAD: Scope.DOWNLOADS}
+        return by_act.get(act, Scope.SERVICE)
+    return {Act.CREATE: Scope.UPLOADS, Act.UPDATE: Scope.FOLDER, Act.FEED: Scope.SERVICE}.get(act, Scope.ITEM)
+
+
+def finding_of_answer(
+    *, status: int, headers: Mapping[str, str], body: bytes, act: Act, item: str, now_epoch_s: float
+) -> Finding:
+    """Return what an unwanted answer means.
+
+    Args:
+        headers: names in lower case.
+        item: id of the thing asked for, for the text; may be empty.
+        now_epoch_s: wall time, for a `Retry-After` that is a date.
+    """
+    said = read_body(body)
+    rule = next((rule for reason, rule in RULES.items() if reason in said.reasons), None)
+    told_s = retry_after_s(headers, now_epoch_s)
+    what = f"Drive answered {status} to {act} of {item or 'the account'}"
+
+    def transient(code: str, *, repeat: bool = True, scope: Scope = Scope.ITEM) -> Finding:
+        trouble = Transient(code, what, scope=scope, retry_after_s=told_s)
+        return Finding(trouble, repeat, doubtful=status >= 500 or status == 408, status=status)
+
+    if status >= 500 or status == 408:
+        return transient("SERVER_ERROR")
+    if status < 400:
+        return transient("BAD_ANSWER")
+    if status == 401:
+        return Finding(login_lost(what), status=status)
+    if status == 416:
+        return transient("CHANGED_MEANWHILE", repeat=False)
+    if status == 429 and (rule is None or rule.make is Refused):
+        rule = _RATE
+    if status in (403, 429) and rule is not None:
+        return _by_rule(rule, said, act=act, what=what, told_s=told_s, status=status)
+    if status in (403, 404, 410) and not said.is_json:
+        # A proxy's page or an empty body is no word of Drive's: taken for one, it would hold or lose a file.
+        return transient("BAD_ANSWER")
+    return Finding(_by_status(status, said, act=act, item=item, what=what), status=status)
+
+
+def _by_rule(rule: Rule, said: Body, *, act: Act, what: str, told_s: float | None, status: int) -> Finding:
+    remedy = rule.remedy
+    if rule is _FULL and "service accounts do not have storage" in said.message.lower():
+        remedy = (
+            "Service accounts own no storage: put the output into a shared drive, or set auth.impersonate"
+        )
+    if rule is _NO_PERMISSION:
+        remedy = SHARE_OUTPUT if act in (Act.CREATE, Act.UPDATE) else SHARE_INPUT
+    wait_s = rule.retry_after_s if rule.retry_after_s is not None else told_s
+    trouble = rule.make(rule.code, what, remedy=remedy, scope=scope_of(rule, act), retry_after_s=wait_s)
+    return Finding(trouble, rule.repeat, rule.slow, status=status)
+
+
+def _by_status(status: int, said: Body, *, act: Act, item: str, what: str) -> Trouble:
+    if status in (404, 410):
+        if said.message.lower().startswith("shared drive not found") or "driveId" in said.locations:
+            return Refused(
+                "SHARED_DRIVE_GONE",
+                what,
+                remedy="Check drive.shared_drive_id, and that the account is a member",
+                scope=Scope.SERVICE,
+            )
+        return PageTokenRefused(what) if act is Act.FEED else NotThere(item or what)
+    if status == 400 and "pageToken" in said.locations:
+        return PageTokenRefused(what)
+    if status == 400 and act is Act.CREATE and "not usable" in said.message.lower():
+        return Refused("ID_REFUSED", what, remedy="Reserve a new id")
+    if status == 409:
+        return Refused("CONFLICT", what, remedy="Look at the item in Drive")
+    if status == 403 and not said.reasons & _OUR_BUG:
+        return Refused("FORBIDDEN", what, remedy=SHARE_INPUT, scope=scope_of(_NO_PERMISSION, act))
+    return Trouble("BAD_REQUEST", what)
+
+
+def login_lost(what: str, remedy: str = LOGIN) -> Refused:
+    """The credentials are no longer accepted; only a person can help."""
+    return Refused("LOGIN_LOST", what, remedy=remedy, scope=Scope.SERVICE)
+
+
+def bad_answer(what: str) -> Transient:
+    """Something that Drive does not say answered in its place: a portal's page, a cut body."""
+    return Transient("BAD_ANSWER", what)

@@ -1,0 +1,173 @@
+"""What requests cost, and the two queues they wait in: arithmetic around two rates; no clock, no lock.
+
+One rate counts Drive's units (since 2026-05-01 its quota) for all requests together, the other counts writes alone:
+some accounts are held to about two creates a second, and to 750 GB a day, which must not slow downloads. Where both
+lanes have requests waiting each keeps its share of the units, so that finished results are never starved by intake.
+Source: reference/drive-api.md, section 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from daemon.outside.drive.rate import Rate, Sent
+
+PRICES: Mapping[str, int] = {
+    "get": 5,
+    "list": 100,
+    "changes": 100,
+    "download": 200,
+    "create": 50,
+    "update": 50,
+    "delete": 50,
+    "generateIds": 5,
+}
+OTHER_PRICE = 5
+WRITES = frozenset({"create", "update", "delete"})
+"""What counts as a write of an account that is held to so many a second."""
+UPLOADS = WRITES | {"chunk"}
+"""What waits with the writes. Chunks are not counted: their number is that of the bytes."""
+
+START_UNITS_PER_S = 2000.0
+"""Ten downloads a second."""
+DOCUMENTED_UNITS_PER_MINUTE = 325_000
+START_WRITES_PER_S = 2.0
+WRITES_SAVED_S = 4.0
+"""What accounts are held to is a lasting rate: after a pause the eight writes of one delivery go together."""
+NO_QUOTA_UNITS_PER_MINUTE = 10 * DOCUMENTED_UNITS_PER_MINUTE
+"""Who gives a higher bound speaks of a server of his own: there is nothing to start carefully at."""
+FIRST_PAUSE_S = 0.5
+
+
+class Lane(StrEnum):
+    """A queue of its own."""
+
+    READS = "reads"
+    WRITES = "writes"
+
+
+SHARES: Mapping[Lane, float] = {Lane.READS: 3.0, Lane.WRITES: 1.0}
+"""Of the units, while both lanes have requests waiting."""
+
+
+def price(kind: str) -> int:
+    """Return Drive's price of a request, units."""
+    return PRICES.get(kind, OTHER_PRICE)
+
+
+def lane_of(kind: str) -> Lane:
+    """Return which of the two queues a request waits in."""
+    return Lane.WRITES if kind in UPLOADS else Lane.READS
+
+
+class Turns:
+    """Whose turn it is where both lanes wait: that of the one which has had less, measured by its share.
+
+    A lane that comes back from idleness begins where the other one is: it has saved up one request, no more.
+    """
+
+    def __init__(self) -> None:
+        self._had = dict.fromkeys(Lane, 0.0)
+        self._latest = 0.0
+
+    def goes(self, lane: Lane, units: float) -> None:
+        """A request of this lane goes."""
+        self._latest = max(self._latest, self._had[lane])
+        self._had[lane] = self._latest + units / SHARES[lane]
+
+    def first(self) -> Lane:
+        """Return the lane whose turn it is; uploads when they are equal."""
+        return Lane.WRITES if self._had[Lane.WRITES] <= self._had[Lane.READS] else Lane.READS
+
+
+@dataclass(frozen=True, slots=True)
+class Going:
+    """A request that was let through, as each of the two rates counts it."""
+
+    kind: str
+    units: Sent
+    write: Sent
+
+
+class Lanes:
+    """When a request of a kind may go, and what its answer teaches. All times are monotonic seconds.
+
+    Args:
+        units_per_minute: an upper bound for all requests together.
+        first_pause_s: about the pause after a first refusal.
+    """
+
+    def __init__(self, now: float, units_per_minute: float, first_pause_s: float = FIRST_PAUSE_S) -> None:
+        most = units_per_minute / 60
+        most_writes = most / PRICES["create"]
+        own = units_per_minute > NO_QUOTA_UNITS_PER_MINUTE
+        self.units = Rate(
+            now,
+            most_per_s=most,
+            start_per_s=most / 4 if own else START_UNITS_PER_S,
+            expected_per_s=DOCUMENTED_UNITS_PER_MINUTE / 60,
+            first_pause_s=first_pause_s,
+        )
+        self.writes = Rate(
+            now,
+            most_per_s=most_writes,
+            start_per_s=most_writes / 4 if own else START_WRITES_PER_S,
+            first_pause_s=first_pause_s,
+            burst_s=WRITES_SAVED_S,
+        )
+        self._suspected = False
+
+    def wait_s(self, kind: str, now: float) -> float:
+        """Return how long a request of this kind has to wait, seconds; 0: it may go."""
+        wait_s = self.units.wait_s(now, price(kind))
+        if lane_of(kind) is Lane.WRITES:
+            wait_s = max(wait_s, self.writes.wait_s(now, _writes_of(kind)))
+        return wait_s
+
+    def spacing_s(self) -> float:
+        """Return the time between two requests at the rate of now."""
+        return self.units.mean_units / self.units.per_s
+
+    def go(self, kind: str, now: float) -> Going:
+        """A request goes."""
+        units = self.units.spend(now, price(kind))
+        is_write = lane_of(kind) is Lane.WRITES
+        return Going(kind, units, self.writes.spend(now, _writes_of(kind)) if is_write else units)
+
+    def gone(self, kind: str, now: float) -> Going:
+        """Return what stands for a request that nobody asked about before it went."""
+        return Going(kind, self.units.sent(now, price(kind)), self.writes.sent(now, _writes_of(kind)))
+
+    def accepted(self, going: Going, now: float) -> None:
+        """Drive took it, whatever it answered."""
+        self.units.accepted(now, going.units)
+        if lane_of(going.kind) is Lane.WRITES:
+            self._suspected = False
+            self.writes.accepted(now, going.write)
+
+    def refused(self, going: Going, now: float, told_s: float | None, jitter: float) -> None:
+        """Drive refused it for its rate; see `Rate.refused`."""
+        if self._is_for_units(going.kind, now):
+            self.units.refused(now, going.units, told_s, jitter)
+        else:
+            self.writes.refused(now, going.write, told_s, jitter)
+
+    def _is_for_units(self, kind: str, now: float) -> bool:
+        """Whether a refusal is about the units; else it is about writes. Drive's answer does not say.
+
+        A refused write is laid to the units where these are at their limit and writes are not; if another write is
+        refused before one was accepted, and no read in between, it was about writes.
+        """
+        if lane_of(kind) is Lane.READS:
+            self._suspected = False
+            return True
+        if self._suspected or self.writes.is_at_limit(now) or not self.units.is_at_limit(now):
+            return False
+        self._suspected = True
+        return True
+
+
+def _writes_of(kind: str) -> float:
+    return 1.0 if kind in WRITES else 0.0

@@ -1,0 +1,43 @@
+"""What downloads and uploads share: how large a piece is, how long a whole may take, which failures only interrupt.
+
+Source: reference/drive-api.md, sections 3 and 4.
+"""
+
+from __future__ import annotations
+
+from daemon.outside.drive.wire import Deadline
+from daemon.rules.errors import Scope, Transient
+
+CHUNK_BYTES = 8 << 20
+"""A multiple of 256 KiB, as Drive wants it; one chunk is what a transfer holds in memory, and what a kill costs."""
+MULTIPART_MOST_BYTES = 4 << 20
+"""Drive takes 5 MB in one request, metadata included."""
+SESSIONS = 3
+SESSION_LIFE_S = 6 * 86400.0
+"""A session's address lives for a week at Drive; one that is nearly that old is not worth its risk."""
+WHOLE_LEAST_S = 300.0
+WHOLE_SLOWEST_BYTES_PER_S = 50_000
+RESUME_AFTER_S = 5.0
+
+_INTERRUPTIONS = frozenset({"CONNECTION_LOST", "TIMEOUT", "TOO_SLOW", "SERVER_ERROR", "NO_PROGRESS"})
+
+
+def nobody(done_bytes: int) -> None:
+    """Told of progress where nobody asked for it."""
+
+
+def whole_deadline(of: str, size_bytes: int) -> Deadline:
+    """Return the deadline of a transfer that begins now: five minutes, and the time for its bytes on a slow line.
+
+    Each chunk has a deadline of its own, but a line that drops nearly all of them would keep a worker for hours.
+    """
+    return Deadline(of, WHOLE_LEAST_S + size_bytes / WHOLE_SLOWEST_BYTES_PER_S)
+
+
+def interrupted(trouble: Transient, *, went_on: bool) -> None:
+    """Note on a trouble that the transfer got further before it came, and that what was done is kept.
+
+    Then it is only an interruption: it is taken up again soon, and never held for having been interrupted often.
+    """
+    if went_on and trouble.scope is Scope.ITEM and trouble.code in _INTERRUPTIONS:
+        trouble.retry_after_s = trouble.retry_after_s or RESUME_AFTER_S

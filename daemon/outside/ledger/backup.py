@@ -1,0 +1,80 @@
+"""The nightly copy of the ledger: whole before it counts, and known as a copy when it is put back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+from daemon.outside.ledger.database import Database
+from daemon.rules.errors import Transient
+
+KEPT = 7
+EVERY_S = 24 * 3600.0
+_PATTERN = "ledger-????????.sqlite3"
+
+
+def is_worth_it(database: Database) -> bool:
+    """Whether the ledger knows anything: an empty one must not push a better copy out."""
+    return database.value("SELECT 1 FROM file LIMIT 1") is not None
+
+
+def due_in_s(directory: Path, now: float) -> float:
+    """Return how long until the next backup is due; not positive: now. A copy from the future does not count."""
+    ages = [now - path.stat().st_mtime for path in directory.glob(_PATTERN)]
+    return EVERY_S - min((age for age in ages if age >= -EVERY_S), default=EVERY_S)
+
+
+def back_up(database: Database, directory: Path, now: float, *, disk_reserve_bytes: int = 0) -> Path:
+    """Write ``ledger-YYYYMMDD.sqlite3`` (UTC, 0600) while the daemon works; keep the newest seven.
+
+    The copy appears under its name when it is whole: checked, fsynced, renamed. One that fails leaves nothing.
+
+    Raises:
+        Transient: `BACKUP_FAILED`: no room, or the copy is damaged. The earlier ones stay.
+    """
+    name = f"ledger-{datetime.fromtimestamp(now, UTC):%Y%m%d}.sqlite3"
+    part = directory / f".{name}.part"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sweep(directory)
+        if shutil.disk_usage(directory).free < database.size_bytes() + disk_reserve_bytes:
+            raise _failed("there is no room on its disk")
+        part.touch(mode=0o600)
+        try:
+            database.backup(part)
+            _sync(part)
+            part.replace(directory / name)
+            _sync(directory)
+            _sync(directory.parent)
+        finally:
+            _sweep(directory)
+        # One that bears a date to come was written under a wrong clock: it is older than today's.
+        for old in sorted(directory.glob(_PATTERN), key=lambda path: (path.name <= name, path.name))[:-KEPT]:
+            old.unlink(missing_ok=True)
+    except (OSError, sqlite3.Error) as exc:
+        raise _failed(str(exc)) from exc
+    return directory / name
+
+
+def _failed(why: str) -> Transient:
+    return Transient(
+        "BACKUP_FAILED",
+        f"the ledger could not be backed up: {why}",
+        remedy="Make room on the disk of the state directory; it is tried again every hour",
+    )
+
+
+def _sweep(directory: Path) -> None:
+    for path in directory.glob(".ledger-*"):
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,201 @@
+"""Files in the ledger: what is due, what became of it, what is held."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from daemon.outside.ledger.database import Row
+from daemon.outside.ledger.presence import MASS_VANISHED, Presence
+from daemon.outside.ledger.records import FileRow, Whereabouts
+from daemon.outside.ledger.schema import RULES_VERSION
+from daemon.rules.lifecycle import Event, FileState, after
+from daemon.rules.outcomes import Filed, FileOutcome, Ignored
+
+_DUE = "current = 1 AND state IN ('SEEN', 'FETCHED') AND whereabouts = 'PRESENT' AND held_code = ''"  # as in the index
+
+
+def _record(row: Row) -> FileRow:
+    return FileRow(
+        file_id=row["file_id"],
+        head_revision_id=row["head_revision_id"],
+        md5_checksum=row["md5_checksum"],
+        size_bytes=row["size_bytes"],
+        modified_time=row["modified_time"],
+        version=row["version"],
+        can_read_revisions=bool(row["can_read_revisions"]),
+        parent_id=row["parent_id"],
+        exam_folder_id=row["exam_folder_id"],
+        whereabouts=Whereabouts(row["whereabouts"]),
+        first_seen_epoch_s=row["first_seen_epoch_s"],
+        state=FileState(row["state"]),
+        reason=row["reason"],
+        tries=row["tries"],
+        not_before_epoch_s=row["not_before_epoch_s"],
+        held_code=row["held_code"],
+        held_remedy=row["held_remedy"],
+        held_since_epoch_s=row["held_since_epoch_s"],
+    )
+
+
+class Files(Presence):
+    """Queries and changes of the `file` table. Writing methods join the caller's transaction or make one."""
+
+    # ── what is due ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def due(self, now: float, limit: int) -> list[FileRow]:
+        """Return files with a step to take, one exam folder after another, names in order."""
+        return [
+            _record(row)
+            for row in self._db.rows(
+                f"SELECT * FROM file WHERE {_DUE} AND not_before_epoch_s <= ?"
+                " ORDER BY exam_rank, folder_rank, rank LIMIT ?",
+                (now, limit),
+            )
+        ]
+
+    def next_due_epoch_s(self) -> float | None:
+        """Return when the next parked file wakes; None when nothing waits."""
+        found = self._db.value(f"SELECT min(not_before_epoch_s) FROM file WHERE {_DUE}")
+        return None if found is None else float(found)
+
+    def unread(self) -> tuple[int, int]:
+        """Return (files, bytes) that are neither read nor held."""
+        row = self._db.row(f"SELECT count(*), coalesce(sum(size_bytes), 0) FROM file WHERE {_DUE}")
+        assert row is not None
+        return int(row[0]), int(row[1])
+
+    def get(self, file_id: str, head_revision_id: str = "") -> FileRow | None:
+        """Return the row of a revision, or of the newest one."""
+        if head_revision_id:
+            row = self._db.row(
+                "SELECT * FROM file WHERE file_id = ? AND head_revision_id = ?", (file_id, head_revision_id)
+            )
+        else:
+            row = self._db.row("SELECT * FROM file WHERE file_id = ? AND current = 1", (file_id,))
+        return None if row is None else _record(row)
+
+    # ── what became of it ────────────────────────────────────────────────────────────────────────────────────
+
+    def apply(self, row: FileRow, outcome: FileOutcome, now: float, download_clock_s: float) -> None:
+        """Write an outcome in one transaction. A row that changed meanwhile (another state) is left alone."""
+        with self._db.write():
+            state = after(row.state, outcome.event)
+            reason = outcome.reason if isinstance(outcome, Ignored) else ""
+            changed = self._db.execute(
+                "UPDATE file SET state = ?, reason = ?, tries = 0, not_before_epoch_s = 0, rules_version = ?"
+                " WHERE file_id = ? AND head_revision_id = ? AND state = ?",
+                (state, reason, RULES_VERSION, *row.key, row.state),
+            )
+            if not changed:
+                return
+            if isinstance(outcome, Filed):
+                for member, md5_checksum, instance in outcome.instances:
+                    self._file_instance(row, member, md5_checksum, instance, now, download_clock_s)
+                # The series that held the older content has lost it only now.
+                self.mark_series_dirty(row.file_id)
+            self._db.live(now, row.file_id, outcome.event, reason)
+
+    def _file_instance(
+        self, row: FileRow, member: str, md5_checksum: str, instance: Any, now: float, download_clock_s: float
+    ) -> None:
+        series_id = self._db.value(
+            "INSERT INTO series (study_instance_uid, series_instance_uid) VALUES (?, ?)"
+            " ON CONFLICT DO UPDATE SET dirty = 1 RETURNING series_id",
+            (instance.study_instance_uid, instance.series_instance_uid),
+        )
+        self._db.execute(
+            "UPDATE series SET filed_clock_s = ? WHERE series_id = ?", (download_clock_s, series_id)
+        )
+        self._db.execute(
+            "INSERT OR REPLACE INTO instance VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *row.key,
+                member,
+                series_id,
+                md5_checksum,
+                instance.sop_instance_uid,
+                self._patient_key(instance.patient_id),
+                instance.modality,
+                instance.is_image,
+                now,
+            ),
+        )
+
+    def _patient_key(self, patient_id: str) -> str:
+        """Return a salted hash: two instances can be told apart, nobody can be read from it."""
+        if not patient_id:
+            return ""
+        return hashlib.sha256((self._db.meta("salt") + patient_id).encode()).hexdigest()[:32]
+
+    def park(self, row: FileRow, not_before_epoch_s: float, now: float, code: str) -> None:
+        """Wait until `not_before_epoch_s` before the next try."""
+        with self._db.write():
+            self._db.execute(
+                "UPDATE file SET not_before_epoch_s = ?, tries = tries + 1 WHERE file_id = ? AND head_revision_id = ?",
+                (not_before_epoch_s, *row.key),
+            )
+            self._db.live(now, row.file_id, "Parked", code)
+
+    def hold(self, row: FileRow, code: str, remedy: str, now: float) -> None:
+        """Set aside for a person."""
+        with self._db.write():
+            rank = self._db.value("SELECT rank FROM file WHERE file_id = ? AND head_revision_id = ?", row.key)
+            if rank is not None:
+                self._hold(rank, code, remedy, now)
+                self._db.live(now, row.file_id, "Held", code)
+
+    def held(self) -> list[FileRow]:
+        return [
+            _record(row)
+            for row in self._db.rows(
+                "SELECT * FROM file WHERE held_code != '' AND current = 1"
+                " AND (whereabouts = 'PRESENT' OR held_code = ?) ORDER BY rank",
+                (MASS_VANISHED,),
+            )
+        ]
+
+    def retry(self, now: float, *, file_id: str = "", reason: str = "") -> int:
+        """Clear hold and wait of the file, of all with this reason code, or of all; return how many."""
+        with self._db.write():
+            where, values = "current = 1 AND (held_code != '' OR not_before_epoch_s > 0)", []
+            if file_id:
+                where += " AND file_id = ?"
+                values.append(file_id)
+            if reason:
+                where += " AND held_code = ?"
+                values.append(reason)
+            chosen = self._db.rows(f"SELECT rank, file_id FROM file WHERE {where}", values)
+            for row in chosen:
+                self._db.execute(
+                    "UPDATE file SET held_code = '', held_remedy = '', tries = 0, not_before_epoch_s = 0 WHERE rank = ?",
+                    (row["rank"],),
+                )
+                self._db.execute("DELETE FROM departure WHERE file_id = ?", (row["file_id"],))
+                self._db.live(now, row["file_id"], "Retried")
+                self.mark_series_dirty(row["file_id"])
+            return len(chosen)
+
+    def wake_ignored(self) -> int:
+        """Look again at files that older rules ignored; return how many."""
+        with self._db.write():
+            return self._db.execute(
+                "UPDATE file SET state = ?, reason = '' WHERE state = 'IGNORED' AND current = 1"
+                " AND rules_version < ? AND head_revision_id != ''",
+                (after(FileState.IGNORED, Event.RECONSIDERED), RULES_VERSION),
+            )
+
+    def shorten_waits(self, now: float, longest_s: float) -> None:
+        """After a clock jump no wait is longer than its own full length, and nothing was seen in the future."""
+        with self._db.write():
+            self._db.execute(
+                "UPDATE file SET not_before_epoch_s = ? WHERE not_before_epoch_s > ?",
+                (now + longest_s, now + longest_s),
+            )
+            self._db.execute(
+                "UPDATE file SET first_seen_epoch_s = ? WHERE first_seen_epoch_s > ?", (now, now)
+            )
+            self._db.execute(
+                "UPDATE revision SET not_before_epoch_s = ? WHERE not_before_epoch_s > ?",
+                (now + longest_s, now + longest_s),
+            )

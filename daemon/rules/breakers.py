@@ -1,0 +1,185 @@
+"""Which parts of the work are paused, and when each is probed again; no I/O.
+
+A trouble that concerns more than one item closes its scope. While a scope is closed, one item at a time is let
+through as a probe; the first success opens it again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from daemon.rules.errors import Scope, Trouble
+
+PROBE_AT_LEAST_EVERY_S = 120.0
+FIRST_PROBE_S = 5.0
+PAUSED = "paused"
+"""What the ledger keeps of a person's pause; `run --once` goes on all the same: somebody asks for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A closed scope: why, since when (epoch seconds), and when it is probed next."""
+
+    scope: Scope
+    code: str
+    what: str
+    remedy: str
+    since_epoch_s: float
+    next_probe_epoch_s: float
+    probes: int = 0
+
+
+class Scopes:
+    """The closed scopes, shared by all threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closed: dict[Scope, Closed] = {}
+        self._opened: dict[Scope, Closed] = {}
+        """How a scope that is open now stood when it was closed last."""
+        self._paused = False
+        self.folders = Folders()
+
+    def close(self, trouble: Trouble, now: float) -> bool:
+        """Close the trouble's scope, or put its next probe off; return whether it was open."""
+        with self._lock:
+            known = self._closed.get(trouble.scope)
+            probes = 0 if known is None else known.probes + 1
+            last = self._opened.pop(trouble.scope, None)
+            if known is None and last is not None:
+                # A probe that succeeds where the work does not (a little room on a disk) must not let all try at once.
+                recent = abs(now - last.next_probe_epoch_s) < 2 * PROBE_AT_LEAST_EVERY_S
+                probes = last.probes + 1 if recent else 0
+            # Bounded: after a long weekend 2**probes is more than a float can hold.
+            wait_s = min(FIRST_PROBE_S * 2 ** min(probes, 16), PROBE_AT_LEAST_EVERY_S)
+            if trouble.retry_after_s is not None:
+                wait_s = min(max(wait_s, trouble.retry_after_s), PROBE_AT_LEAST_EVERY_S)
+            self._closed[trouble.scope] = Closed(
+                scope=trouble.scope,
+                code=trouble.code,
+                what=trouble.what,
+                remedy=trouble.remedy,
+                since_epoch_s=now if known is None else known.since_epoch_s,
+                next_probe_epoch_s=now + wait_s,
+                probes=probes,
+            )
+            return known is None
+
+    def open(self, scope: Scope) -> bool:
+        """Something in the scope succeeded; return whether it had been closed."""
+        with self._lock:
+            closed = self._closed.pop(scope, None)
+            if closed is not None:
+                self._opened[scope] = closed
+            return closed is not None
+
+    def allowance(self, scope: Scope | Iterable[Scope], now: float) -> int | None:
+        """Return how many items may start: None for no limit, 1 when a probe is due, 0 while closed.
+
+        A closed service closes everything; a person's pause stops all but what already runs.
+
+        Args:
+            scope: what the items need, one or several.
+        """
+        needed = {Scope.SERVICE, *([scope] if isinstance(scope, Scope) else scope)}
+        with self._lock:
+            if self._paused:
+                return 0
+            closed = [self._closed[each] for each in needed if each in self._closed]
+            if not closed:
+                return None
+            return 1 if all(entry.next_probe_epoch_s <= now for entry in closed) else 0
+
+    def is_due(self, scope: Scope, now: float) -> bool:
+        """Return whether the scope is closed and its next probe is due."""
+        with self._lock:
+            closed = self._closed.get(scope)
+            return closed is not None and closed.next_probe_epoch_s <= now
+
+    def probe_now(self) -> None:
+        """Make every closed scope due for a probe (a person repaired something)."""
+        with self._lock:
+            for scope, entry in self._closed.items():
+                self._closed[scope] = Closed(
+                    entry.scope, entry.code, entry.what, entry.remedy, entry.since_epoch_s, 0.0, 0
+                )
+        self.folders.probe_now()
+
+    def pause(self) -> None:
+        with self._lock:
+            self._paused = True
+
+    def resume(self) -> None:
+        with self._lock:
+            self._paused = False
+
+    @property
+    def paused(self) -> bool:
+        with self._lock:
+            return self._paused
+
+    def closed(self) -> list[Closed]:
+        with self._lock:
+            entries = [*self._closed.values(), *self.folders.closed()]
+            return sorted(entries, key=lambda entry: entry.since_epoch_s)
+
+
+class Folders:
+    """Output folders that take nothing more just now: deliveries into one of them wait, all others go on.
+
+    A source folder mirrors into one output folder; its id stands for that folder here.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closed: dict[str, Closed] = {}
+
+    def close(self, folder_id: str, trouble: Trouble, now: float) -> bool:
+        """Close a folder, or put its next probe off; return whether it was open."""
+        with self._lock:
+            known = self._closed.get(folder_id)
+            probes = 0 if known is None else known.probes + 1
+            self._closed[folder_id] = Closed(
+                scope=Scope.FOLDER,
+                code=trouble.code,
+                what=trouble.what,
+                remedy=trouble.remedy,
+                since_epoch_s=now if known is None else known.since_epoch_s,
+                next_probe_epoch_s=now + min(FIRST_PROBE_S * 2 ** min(probes, 16), PROBE_AT_LEAST_EVERY_S),
+                probes=probes,
+            )
+            return known is None
+
+    def open(self, folder_id: str) -> bool:
+        """Something was delivered into the folder; return whether it had been closed."""
+        with self._lock:
+            return self._closed.pop(folder_id, None) is not None
+
+    def shut(self, now: float) -> frozenset[str]:
+        """Return the folders into which nothing may be tried now."""
+        with self._lock:
+            return frozenset(key for key, entry in self._closed.items() if entry.next_probe_epoch_s > now)
+
+    def may_try(self, folder_id: str, now: float) -> bool:
+        """Return whether a delivery into the folder may be tried; of a closed one that is due, one is."""
+        with self._lock:
+            entry = self._closed.get(folder_id)
+            if entry is None:
+                return True
+            if entry.next_probe_epoch_s > now:
+                return False
+            # Until its outcome is known: whatever becomes of it, the next one comes in time.
+            self._closed[folder_id] = replace(entry, next_probe_epoch_s=now + PROBE_AT_LEAST_EVERY_S)
+            return True
+
+    def probe_now(self) -> None:
+        """Make every closed folder due for a probe."""
+        with self._lock:
+            for folder_id, entry in self._closed.items():
+                self._closed[folder_id] = replace(entry, next_probe_epoch_s=0.0, probes=0)
+
+    def closed(self) -> list[Closed]:
+        with self._lock:
+            return list(self._closed.values())

@@ -1,0 +1,1 @@
+"""The process: it starts, does its rounds, steers its workers and stops in order."""

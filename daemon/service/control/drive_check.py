@@ -1,0 +1,173 @@
+"""What of `check` needs Drive: credentials, source, output, a probe. The daemon does it, or the command by itself.
+
+Looks, and writes one byte into the output folder that it takes away again. Texts name ids, no names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from daemon.outside.drive.client import Drive
+from daemon.outside.ledger import Ledger
+from daemon.outside.spool import gigabytes
+from daemon.rules import markers
+from daemon.rules.config import Settings
+from daemon.rules.errors import Kind, NotThere, Refused, Scope, Trouble
+from daemon.rules.model import File
+from daemon.steps import places
+
+PROBE = ".sdd-dicom-probe"
+CLOCK_OFF_AT_MOST_S = 60.0
+"""A service account's assertion is refused from five minutes on; TLS and waits suffer earlier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `level` is ``ok``, ``note``, ``warning`` or ``problem``.
+
+    `area` is ``credentials``, ``drive`` or ``machine``: it decides the exit code.
+    """
+
+    name: str
+    level: str
+    what: str
+    remedy: str = ""
+    area: str = "machine"
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def look_at_drive(drive: Drive, ledger: Ledger | None, settings: Settings) -> list[Finding]:
+    """Use the credentials, read the source, write into the output; stop where nothing further can work."""
+    found = [_guarded("credentials", lambda: _credentials(drive))]
+    if found[0].level == "problem":
+        return found
+    sources: list[File] = []
+    found.append(_guarded("source", lambda: _source(drive, ledger, settings, sources)))
+    outputs: list[File] = []
+    found.append(_guarded("output", lambda: _output(drive, ledger, settings, sources, outputs)))
+    if outputs:
+        probes: list[File] = []
+        found.append(_guarded("write", lambda: _write(drive, outputs[0], probes)))
+        if probes:
+            found.append(_clock(probes[0], time.time()))
+    return found
+
+
+def _guarded(name: str, look: Callable[[], Finding]) -> Finding:
+    try:
+        return look()
+    except Trouble as exc:
+        needs_person = exc.kind is Kind.REFUSED and exc.scope is Scope.SERVICE
+        unusable = isinstance(exc, places.Unusable) or exc.code == "SHARED_DRIVE_GONE"
+        area = "credentials" if needs_person and not unusable else "drive"
+        what = f"{exc.code}: {exc.what}"
+        return Finding(name, "problem", what, exc.remedy or "Look at the network, then try again", area)
+
+
+def _credentials(drive: Drive) -> Finding:
+    account = drive.account()
+    if account.storage_limit_bytes is None:
+        return Finding("credentials", "ok", f"{account.email}, storage without a limit")
+    free = account.storage_limit_bytes - account.storage_usage_bytes
+    if free < gigabytes(1):
+        remedy = "Free or buy storage, or put the output into a shared drive"
+        return Finding(
+            "credentials", "warning", f"{account.email}, only {free / 1e9:.2f} GB of storage left", remedy
+        )
+    return Finding("credentials", "ok", f"{account.email}, {free / 1e9:.0f} GB of storage left")
+
+
+def _source(drive: Drive, ledger: Ledger | None, settings: Settings, keep: list[File]) -> Finding:
+    source = places.find_source(drive, ledger, settings)
+    keep.append(source)
+    page = drive.list_children(source.file_id)
+    barred = sum(1 for file in page.files if file.is_blob and not file.can_download)
+    more = "at least " if page.next_page_token else ""
+    what = f"{source.file_id}, readable, {more}{len(page.files)} items in it"
+    if barred:
+        remedy = "Let their owner allow downloads for viewers"
+        return Finding("source", "warning", f"{what}, {barred} of them barred from download", remedy, "drive")
+    return Finding("source", "ok", what)
+
+
+def _output(
+    drive: Drive, ledger: Ledger | None, settings: Settings, sources: list[File], keep: list[File]
+) -> Finding:
+    reference = settings.drive.output
+    output = places.known(drive, ledger, "output", reference) if ledger is not None else None
+    output = output or places.find_folder(drive, reference, "output")
+    if output is None:
+        if reference.kind == "id":
+            raise places.Unusable(
+                "OUTPUT_MISSING",
+                f"the output folder {reference.value} does not exist, or this account cannot see it",
+                "Share it with the account as Editor, or correct drive.output",
+            )
+        parent = drive.get(drive.root_id())
+        for name in reference.parts:
+            children = drive.find_child(parent.file_id, name)
+            if len(children) != 1:
+                break
+            parent = children[0]
+        keep.append(parent)
+        return Finding("output", "note", f"not there yet: the first start makes it, under {parent.file_id}")
+    if sources:
+        places.check_output(drive, sources[0], output)
+    keep.append(output)
+    return Finding("output", "ok", f"{output.file_id}, beside the source")
+
+
+def _write(drive: Drive, folder: File, keep: list[File]) -> Finding:
+    """Make a file of one byte and take it away: a service account may make folders and still be refused files."""
+    data = b"\n"
+    with tempfile.TemporaryDirectory(prefix="sdd-dicom-") as directory:
+        path = Path(directory) / PROBE
+        path.write_bytes(data)
+        made = drive.upload(
+            file_id=drive.generate_ids(1)[0],
+            name=PROBE,
+            parent_id=folder.file_id,
+            path=path,
+            mime_type="application/octet-stream",
+            properties={markers.KIND: "probe"},
+            size_bytes=len(data),
+            md5_checksum=hashlib.md5(data, usedforsecurity=False).hexdigest(),
+        )
+    keep.append(made)
+    try:
+        _take_away(drive, made.file_id)
+    except Refused as exc:
+        remedy = f"Give the account Editor (in a shared drive: Content manager), and delete {made.file_id}"
+        return Finding(
+            "write", "problem", f"the probe {made.file_id} cannot be deleted: {exc.code}", remedy, "drive"
+        )
+    return Finding("write", "ok", f"a file of one byte was made in {folder.file_id} and taken away")
+
+
+def _take_away(drive: Drive, file_id: str) -> None:
+    try:
+        drive.delete(file_id)
+    except NotThere:
+        return
+    except Refused:
+        # In a shared drive only managers delete for good; others may use the trash.
+        drive.set_trashed(file_id, True)
+
+
+def _clock(probe: File, now: float) -> Finding:
+    made = datetime.fromisoformat(probe.created_time.replace("Z", "+00:00")).timestamp()
+    off_s = now - made
+    if abs(off_s) > CLOCK_OFF_AT_MOST_S:
+        way = "ahead of" if off_s > 0 else "behind"
+        remedy = "Switch on time synchronisation (timedatectl set-ntp true)"
+        return Finding("clock", "problem", f"this machine is {abs(off_s):.0f} s {way} Drive", remedy)
+    return Finding("clock", "ok", f"{abs(off_s):.0f} s from Drive's")

@@ -1,0 +1,128 @@
+"""What a failed step means: its item waits or is held, or a scope closes and the item stays as it was."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from loguru import logger
+
+from daemon.outside.ledger import FileRow, RevisionRow
+from daemon.rules.breakers import PROBE_AT_LEAST_EVERY_S
+from daemon.rules.errors import DISK_FAILS, Kind, Scope, Transient, Trouble, of_the_disk
+from daemon.steps.context import Context
+from daemon.steps.pipeline import LANE_SCOPES, STEPS, Lane
+
+LONGEST_WAIT_S = 900.0
+FIRST_WAIT_S = 5.0
+MOST_TRIES = 8
+
+
+def wait_s(tries: int, told_s: float | None) -> float:
+    """Return how long an item waits after its `tries`-th failure: what Drive asked for, or 5 s doubling to 15 min."""
+    if told_s is not None:
+        return min(max(told_s, 1.0), 24 * 3600.0)
+    return min(FIRST_WAIT_S * 2.0 ** min(tries, 16), LONGEST_WAIT_S) * random.uniform(0.8, 1.2)
+
+
+class Failures:
+    """Judges failed steps, by kind and scope of their trouble, and writes what follows.
+
+    Args:
+        stopping: whether the service stops; then nothing counts as a failure of an item.
+    """
+
+    def __init__(self, context: Context, *, stopping: Callable[[], bool]) -> None:
+        self._context = context
+        self._stopping = stopping
+
+    def of_file(self, row: FileRow, exc: Exception) -> None:
+        now = self._context.clock.now()
+        files = self._context.ledger.files
+        exc = self.known(exc)
+        verdict = self._judge(exc, row.tries, Lane.DOWNLOAD)
+        if verdict is None:
+            return
+        if isinstance(verdict, float):
+            files.park(row, now + verdict, now, _code(exc))
+        else:
+            code, remedy = verdict
+            files.hold(row, code, remedy, now)
+            self._context.spool.drop_inputs([row.key])
+
+    def of_revision(self, row: RevisionRow, exc: Exception) -> None:
+        now = self._context.clock.now()
+        exc = self.known(exc)
+        if self._closes_folder(row, exc):
+            return
+        verdict = self._judge(exc, row.tries, STEPS[row.state].lane)
+        if verdict is None:
+            return
+        if isinstance(verdict, float):
+            self._context.ledger.revisions.park(row, now + verdict, now, _code(exc))
+        else:
+            code, remedy = verdict
+            self._context.ledger.revisions.hold(row, code, remedy, now)
+
+    def _judge(self, exc: Exception, tries: int, lane: Lane) -> float | tuple[str, str] | None:
+        """Return how long the item waits, or (code, remedy) to hold it; None: its scope closes, the item is as it was."""
+        if self._stopping() or (isinstance(exc, Trouble) and exc.code == "STOPPING"):
+            return None  # no failure of the item: the next start takes the step again, at once
+        if not isinstance(exc, Trouble):
+            logger.opt(exception=exc).error("BUG: a step failed; its item is held")
+            return (
+                "BUG",
+                "This is a fault of sdd-dicom: report the traceback in the log; `sdd-dicom retry` tries again",
+            )
+        if exc.scope not in (Scope.ITEM, Scope.FOLDER):
+            self.close(exc)
+            if exc.scope in (Scope.SERVICE, *LANE_SCOPES[lane]):
+                return None
+            # The scope does not hold up this lane (a conversion that needs inputs back): the item itself waits.
+            return min(wait_s(tries, exc.retry_after_s), PROBE_AT_LEAST_EVERY_S)
+        if exc.kind is Kind.REFUSED:
+            logger.warning("Held {}: {}. {}", exc.code, exc.what, exc.remedy)
+            return exc.code, exc.remedy
+        if tries + 1 >= MOST_TRIES and exc.retry_after_s is None:
+            logger.warning("Held {} after {} tries: {}", exc.code, tries + 1, exc.what)
+            return (
+                exc.code,
+                exc.remedy or "It failed again and again: look into the log, then `sdd-dicom retry`",
+            )
+        wait = wait_s(tries, exc.retry_after_s)
+        logger.info("Waits {:.0f} s after {}: {}", wait, exc.code, exc.what)
+        return wait
+
+    def known(self, exc: Exception) -> Exception:
+        """Return a trouble of the disk as what it is, whichever call met it; everything else as it came.
+
+        Where the disk itself works when it is asked, only these bytes are bad: the item is tried again by itself.
+        """
+        trouble = of_the_disk(exc)
+        if trouble is None:
+            return exc
+        if trouble.code == DISK_FAILS:
+            try:
+                self._context.spool.probe()
+                trouble.scope = Scope.ITEM
+            except Transient as found:
+                trouble = found
+        logger.opt(exception=exc).debug("A step met the disk: {}", trouble.code)
+        return trouble
+
+    def close(self, trouble: Trouble) -> None:
+        if self._context.scopes.close(trouble, self._context.clock.now()):
+            logger.error("{} paused: {}. {}", trouble.scope.value.capitalize(), trouble.what, trouble.remedy)
+
+    def _closes_folder(self, row: RevisionRow, exc: Exception) -> bool:
+        """Pause what goes into an output folder that takes nothing more; the revision is as it was. False: none is."""
+        if self._stopping() or not isinstance(exc, Transient) or exc.scope is not Scope.FOLDER:
+            return False
+        home_id = self._context.ledger.series.get(row.series_id).home_folder_id
+        if home_id and self._context.scopes.folders.close(home_id, exc, self._context.clock.now()):
+            logger.error("Folder paused, the output of {}: {}. {}", home_id, exc.what, exc.remedy)
+        return bool(home_id)
+
+
+def _code(exc: Exception) -> str:
+    return exc.code if isinstance(exc, Trouble) else "BUG"

@@ -1,0 +1,115 @@
+"""How the process begins and ends, whether it lives on or works off what there is: signals, exit codes, an orderly stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+from loguru import logger
+
+from daemon.rules.errors import Kind, Scope, Transient, Trouble
+from daemon.service.assembly import Daemon
+from daemon.steps.places import Unusable
+
+DRAIN_S = 30.0
+"""How long a stop waits for running steps; the unit allows more before it kills."""
+START_RETRY_S = 10.0
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Each asks for an orderly stop. SIGHUP is a terminal that closes: there is nothing to read anew."""
+
+
+class Stop(Exception):
+    """The program ends at start: the exit code, and why."""
+
+    def __init__(self, exit_code: int, trouble: Trouble) -> None:
+        super().__init__(str(trouble))
+        self.exit_code = exit_code
+        self.trouble = trouble
+
+
+def exit_code_of(trouble: Trouble) -> int:
+    """Return the exit code for a trouble found at start (sysexits.h: 69 unavailable, 75 tempfail, 77 noperm)."""
+    if isinstance(trouble, Unusable) or trouble.code in FOLDERS:
+        return 69
+    if trouble.code == "LOCKED":
+        return 75
+    if trouble.scope in (Scope.SERVICE, Scope.UPLOADS) and trouble.code in CREDENTIALS:
+        return 77
+    if trouble.code in STATE:
+        return 78
+    return 1
+
+
+CREDENTIALS = frozenset(
+    {
+        "LOGIN_LOST",
+        "NO_TOKEN",
+        "TOKEN_UNREADABLE",
+        "NO_CLIENT_FILE",
+        "CLIENT_FILE_UNREADABLE",
+        "CLIENT_REFUSED",
+    }
+    | {"NO_SERVICE_ACCOUNT_FILE", "SERVICE_ACCOUNT_UNREADABLE", "SCOPE_MISSING", "APP_NOT_AUTHORIZED"}
+    | {"API_DISABLED", "DOMAIN_POLICY"}
+)
+FOLDERS = frozenset({"SHARED_DRIVE_GONE", "NOT_A_MEMBER"})
+"""Beside `Unusable`: the drive that holds the folders is out of reach."""
+STATE = frozenset({"LEDGER_DAMAGED", "LEDGER_VERSION", "STATE_UNUSABLE"})
+"""The state directory is not one to work with: a start more does not help, a person must put it right."""
+
+
+def heed_signals(stop: threading.Event) -> None:
+    """Let signals set `stop`, and nothing else; one that is ignored already (nohup) stays ignored."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: stop.set())
+
+
+def assemble(daemon: Daemon, stop: threading.Event, say: Callable[[str], None]) -> bool:
+    """Bring the daemon up; without a network, try again until there is one. Return False when stopped meanwhile.
+
+    Raises:
+        Stop: what a person must repair first.
+    """
+    while not stop.is_set():
+        try:
+            daemon.assemble()
+            return True
+        except Transient as exc:
+            logger.warning("Cannot start yet: {}. {}", exc.what, exc.remedy)
+            say(f"Waiting: {exc.code}")
+            stop.wait(min(exc.retry_after_s or START_RETRY_S, 120.0))
+        except Trouble as exc:
+            if exc.kind is Kind.BUG:
+                raise
+            raise Stop(exit_code_of(exc), exc) from exc
+    return False
+
+
+def end_steps(daemon: Daemon, jobs_ended: Callable[[], bool] = lambda: True) -> bool:
+    """Let no step start, and wait for those that run; return whether they ended in time.
+
+    Every step is safe to cut off: its fact is not written, and the next start takes it again. Threads cannot be cut
+    off, only left: who gets False must end the process at once.
+    """
+    daemon.workers.stop()
+    until = time.monotonic() + DRAIN_S
+    while not (daemon.workers.drain(0.0) and jobs_ended()):
+        if time.monotonic() > until:
+            logger.warning("{} steps did not end in time and are cut off", len(daemon.workers.running()))
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def halt_if_damaged(daemon: Daemon) -> None:
+    """End the program, loudly, where the ledger turned out to be damaged: nothing may be built on it.
+
+    Raises:
+        Stop: with the remedy.
+    """
+    if (damage := daemon.damage) is not None:
+        logger.critical("The ledger is damaged: stopping. {}. {}", damage.what, damage.remedy)
+        raise Stop(exit_code_of(damage), damage)

@@ -1,0 +1,337 @@
+"""The bounded pool: takes due rows, runs their step, writes the outcome."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+
+from loguru import logger
+
+from daemon.outside.ledger import FileRow, RevisionRow
+from daemon.outside.log import about
+from daemon.outside.spool import gigabytes
+from daemon.rules.errors import Scope, Transient, Trouble, disk_full
+from daemon.rules.lifecycle import FINAL, Event, FileState, after
+from daemon.rules.outcomes import FileOutcome
+from daemon.service.concurrency import InFlight
+from daemon.service.failures import Failures
+from daemon.steps.context import Context
+from daemon.steps.pipeline import LANE_SCOPES, STEPS, Lane, Step, states_of
+
+STUCK_S = 30.0
+STEP_AT_MOST_S = 900.0
+"""A step that neither asks Drive anything nor ends for so long hangs; a conversion has its own timeout on top."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A step under way. `deadline_s` is on the monotonic clock."""
+
+    lane: Lane
+    started_s: float
+    deadline_s: float
+
+
+class Workers:
+    """Three lanes of threads: downloads, conversions, deliveries; none of them holds up another.
+
+    Args:
+        on_done: called after every step, from its thread: there may be new work.
+    """
+
+    def __init__(self, context: Context, *, on_done: Callable[[], None]) -> None:
+        work = context.settings.work
+        self._context = context
+        self._on_done = on_done
+        self._sizes = {
+            Lane.DOWNLOAD: work.transfer_workers,
+            Lane.CONVERT: work.convert_workers,
+            Lane.DELIVER: max(2, work.transfer_workers // 2),
+        }
+        self._pools = {
+            lane: ThreadPoolExecutor(size, thread_name_prefix=lane.value)
+            for lane, size in self._sizes.items()
+        }
+        self._lock = threading.Lock()
+        self._downloads = InFlight(work.transfer_workers)
+        self._running: dict[Hashable, Running] = {}
+        self._failures = Failures(context, stopping=lambda: self._stopping)
+        self._own = threading.local()
+        self._stopping = False
+        self.open_lanes: frozenset[Lane] = frozenset(self._sizes)
+        """Lanes in which steps may start; the others wait for a rebuild of the ledger."""
+        self.space_blocked = False
+        """Whether the last look at the queue stopped for want of room in the spool."""
+        self.download_clock_s = 0.0
+        """Seconds during which downloads ran; the dispatcher counts them."""
+
+    # ── what runs ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def fill(self, *, overdraw: bool = False) -> int:
+        """Start due steps on free workers; return how many were started.
+
+        Args:
+            overdraw: start one download beyond the spool's limit, as long as the disk's reserve is not touched.
+        """
+        with self._lock:
+            if self._stopping:
+                return 0
+            now = self._context.clock.now()
+            return self._fill_downloads(now, overdraw) + sum(
+                self._fill_series(lane, now) for lane in (Lane.CONVERT, Lane.DELIVER)
+            )
+
+    def _free(self, lane: Lane, now: float) -> int:
+        if lane not in self.open_lanes:
+            return 0
+        busy = sum(1 for running in self._running.values() if running.lane is lane)
+        free = self._sizes[lane] - busy
+        if lane is Lane.DOWNLOAD:
+            free = min(free, self._downloads.number - self._fresh_downloads())
+        allowance = self._context.scopes.allowance(LANE_SCOPES[lane], now)
+        return free if allowance is None else min(free, allowance - busy)
+
+    def _fresh_downloads(self) -> int:
+        """Return how many downloads are under way; one that has taken long may be stuck, and holds up no other."""
+        since_s = time.monotonic() - STUCK_S
+        return sum(
+            1
+            for running in self._running.values()
+            if running.lane is Lane.DOWNLOAD and running.started_s > since_s
+        )
+
+    def _fill_downloads(self, now: float, overdraw: bool) -> int:
+        self.space_blocked = False
+        free = self._free(Lane.DOWNLOAD, now)
+        if free <= 0:
+            return 0
+        started = 0
+        for row in self._context.ledger.files.due(now, len(self._running) + free):
+            if row.key in self._running:
+                continue
+            size_bytes = self._missing_bytes(row)
+            if size_bytes and not self._room_for(size_bytes, overdraw):
+                if self._context.spool.short_of_disk(size_bytes):
+                    # Others filled it: that no series is to blame for, and nothing is closed early.
+                    self._failures.close(
+                        disk_full(f"the spool's disk has no room for {size_bytes} bytes more")
+                    )
+                else:
+                    self.space_blocked = True
+                break
+            self._context.spool.take(size_bytes)
+            self._start(Lane.DOWNLOAD, row.key, partial(self._file, row, size_bytes))
+            started += 1
+            if started == free or overdraw:
+                break
+        return started
+
+    def _missing_bytes(self, row: FileRow) -> int:
+        return self._context.spool.missing_bytes(row.file_id, row.head_revision_id, row.size_bytes)
+
+    def _room_for(self, size_bytes: int, overdraw: bool) -> bool:
+        spool = self._context.spool
+        if spool.room_for(size_bytes, kept_free_bytes=size_bytes, overdraw=overdraw):
+            # Only near the limit does it matter what a conversion needs.
+            return overdraw or spool.room_for(size_bytes, kept_free_bytes=self._kept_free_bytes())
+        return False
+
+    def _kept_free_bytes(self) -> int:
+        """Return what one conversion may need; it is never taken by downloads."""
+        spool_bytes = gigabytes(self._context.settings.work.spool_max_gb)
+        if self._context.spool.used_bytes < spool_bytes // 2:
+            return 0
+        return min(self._context.ledger.series.largest_open_bytes(), spool_bytes // 4)
+
+    def _fill_series(self, lane: Lane, now: float) -> int:
+        free = self._free(lane, now)
+        if free <= 0 or (lane is Lane.CONVERT and self._must_upload_first(now)):
+            return 0
+        started = 0
+        folders = self._context.scopes.folders
+        shut = folders.shut(now) if lane is Lane.DELIVER else ()
+        for row in self._context.ledger.revisions.due(
+            now, states_of(lane), len(self._running) + free, but_homes=shut
+        ):
+            if row.key in self._running:
+                continue
+            if lane is Lane.DELIVER and not folders.may_try(self._home_id(row), now):
+                continue
+            self._start(lane, row.key, partial(self._revision, row))
+            started += 1
+            if started == free:
+                break
+        return started
+
+    def _home_id(self, row: RevisionRow) -> str:
+        """Return the source folder whose output folder a delivery goes into; empty while it is not fixed."""
+        return self._context.ledger.series.get(row.series_id).home_folder_id
+
+    def _must_upload_first(self, now: float) -> bool:
+        """Whether results that wait for their upload fill the spool: more of them would only fill the disk."""
+        if not self._context.spool.full:
+            return False
+        return bool(self._context.ledger.revisions.due(now, states_of(Lane.DELIVER), 1))
+
+    def _start(self, lane: Lane, key: Hashable, work: Callable[[], None]) -> None:
+        started_s = time.monotonic()
+        self._running[key] = Running(lane, started_s, started_s + self._deadline_s(lane))
+        future = self._pools[lane].submit(self._run, key, work)
+        future.add_done_callback(partial(self._cancelled, key))
+
+    def _cancelled(self, key: Hashable, future: Future[None]) -> None:
+        """A step that a stop met before it began: nobody else says that it does not run."""
+        if future.cancelled():
+            with self._lock:
+                self._running.pop(key, None)
+
+    def _deadline_s(self, lane: Lane) -> float:
+        if lane is Lane.CONVERT:
+            work = self._context.settings.work
+            return STEP_AT_MOST_S + work.convert_timeout_s + 60 * work.spool_max_gb
+        return STEP_AT_MOST_S
+
+    def _run(self, key: Hashable, work: Callable[[], None]) -> None:
+        self._own.key = key
+        try:
+            work()
+        except Exception as met:  # noqa: BLE001 - the ledger itself failed: the row is as it was, and due again
+            exc = self._failures.known(met)
+            logger.error("A step's outcome could not be written: {}", type(met).__name__)
+            if not (isinstance(exc, Trouble) and exc.scope in (Scope.SERVICE, Scope.DISK)):
+                # Without a pause the row would be taken again at once, and fail again, as fast as the machine can.
+                exc = Transient(
+                    "LEDGER_FAILED", f"a step's outcome met {type(met).__name__}", scope=Scope.SERVICE
+                )
+            if not self._stopping:
+                self._failures.close(exc)
+        finally:
+            self._own.key = None
+            with self._lock:
+                self._running.pop(key, None)
+            self._on_done()
+
+    def progress(self) -> None:
+        """The step of this thread moves on (it asks Drive, or waits its turn to): its deadline starts anew."""
+        key = getattr(self._own, "key", None)
+        with self._lock:
+            running = self._running.get(key) if key is not None else None
+            if running is not None:
+                deadline_s = time.monotonic() + self._deadline_s(running.lane)
+                self._running[key] = Running(running.lane, running.started_s, deadline_s)
+
+    def running(self) -> dict[Hashable, Running]:
+        with self._lock:
+            return dict(self._running)
+
+    def hung(self) -> list[Running]:
+        """Return steps past their own deadline."""
+        now = time.monotonic()
+        return [running for running in self.running().values() if running.deadline_s < now]
+
+    def stop(self) -> None:
+        """Start no more steps; those that run end by themselves (their waits see the stop event)."""
+        with self._lock:
+            self._stopping = True
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until no step runs; return whether that came in time."""
+        until = time.monotonic() + timeout_s
+        while self.running():
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.02)
+        return True
+
+    # ── one step ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _file(self, row: FileRow, taken_bytes: int) -> None:
+        try:
+            self._follow_file(row, taken_bytes)
+        finally:
+            self._context.spool.give_back(taken_bytes)
+
+    def _follow_file(self, row: FileRow, taken_bytes: int) -> None:
+        """Take a file as far as it goes now: its bytes are read while they are warm.
+
+        Args:
+            taken_bytes: what has to come from Drive; 0: all of it lies in the spool.
+        """
+        files = self._context.ledger.files
+        fetched: tuple[FileRow, FileOutcome] | None = None
+        with about(file_id=row.file_id):
+            while row.state not in FINAL:
+                step = STEPS[row.state]
+                try:
+                    began_s = time.monotonic()
+                    outcome = step.function(self._context, row)
+                    if outcome.event is Event.FETCHED:
+                        if taken_bytes:
+                            self._fetched(time.monotonic() - began_s, taken_bytes)
+                        self._opened(step)
+                        # Written together with what the header says: one commit less, and a start finds no bytes that
+                        # are taken for whole and were not fsynced.
+                        fetched, row = (row, outcome), replace(row, state=FileState.FETCHED, tries=0)
+                        continue
+                    self._write(row, outcome, fetched)
+                    self._opened(step)
+                except Exception as exc:  # noqa: BLE001 - judged there, by kind
+                    self._failures.of_file(row if fetched is None else fetched[0], exc)
+                    return
+                logger.debug("{}", outcome.event)
+                state, fetched = after(row.state, outcome.event), None
+                following = None if state in FINAL else files.get(*row.key)
+                if following is None or following.state is not state:
+                    break
+                row = following
+            if state is FileState.IGNORED:
+                self._context.spool.drop_inputs([row.key])
+
+    def _write(
+        self, row: FileRow, outcome: FileOutcome, before: tuple[FileRow, FileOutcome] | None = None
+    ) -> None:
+        """Write an outcome, and the one before it, in one transaction."""
+        ledger, now = self._context.ledger, self._context.clock.now()
+        with ledger.write():
+            for each in (before, (row, outcome)):
+                if each is not None:
+                    ledger.files.apply(*each, now, self.download_clock_s)
+
+    def _fetched(self, took_s: float, size_bytes: int) -> None:
+        """What one download took says how many are worth having."""
+        with self._lock:
+            self._downloads.done(took_s, size_bytes, self._fresh_downloads())
+
+    def _revision(self, row: RevisionRow) -> None:
+        series = self._context.ledger.series.get(row.series_id)
+        step = STEPS[row.state]
+        with about(series_id=series.series_instance_uid, revision=row.n):
+            try:
+                outcome = step.function(self._context, row)
+                if outcome.event is not Event.ABANDONED:
+                    self._opened(step)
+                # Only a new item shows that there is room for one.
+                if outcome.event is Event.DELIVERED and not series.delivered_n:
+                    self._opened_folder(series.home_folder_id)
+                self._context.ledger.revisions.apply(row, outcome, self._context.clock.now())
+            except Exception as exc:  # noqa: BLE001 - judged there, by kind
+                self._failures.of_revision(row, exc)
+                return
+            if outcome.event is Event.ABANDONED:
+                self._context.spool.drop_results(*row.key, row.attempt)
+            logger.info("{}", outcome.event)
+
+    def _opened_folder(self, home_id: str) -> None:
+        if self._context.scopes.folders.open(home_id):
+            logger.info("Folder goes on, the output of {}", home_id)
+
+    def _opened(self, step: Step) -> None:
+        for scope in step.proves:
+            if self._context.scopes.open(scope):
+                logger.info("{} goes on", scope.value.capitalize())

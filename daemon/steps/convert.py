@@ -1,0 +1,222 @@
+"""From a frozen input set to volumes, sidecars and a preview in the spool: the step `convert`."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from daemon import __version__
+from daemon.outside.clock import rfc3339
+from daemon.outside.dicom.header import NotAnInput, read_instance
+from daemon.outside.dicom.rewrite import as_part10
+from daemon.outside.ledger import InputRow, RevisionRow
+from daemon.outside.spool import gigabytes
+from daemon.outside.volumes import nifti, preview
+from daemon.rules import geometry
+from daemon.rules.errors import Refused, Transient
+from daemon.rules.model import InputRef, Verdict, Volume
+from daemon.rules.outcomes import Converted, Ignored, MadeResult
+from daemon.rules.series import Member, Selection, folder_name, renumbering, select
+from daemon.steps.context import Context
+from daemon.steps.read import fetch_inputs
+
+CONVERTER_TRIES = 3
+"""So often may a converter crash, hang or run out of memory; then the series is held."""
+AGAIN_S = 5.0
+_CHUNK_BYTES = 1 << 20
+_RUN = "run"
+PREVIEW_NAME = "preview.jpg"
+MIME_TYPES = {".gz": "application/gzip", ".json": "application/json", ".jpg": "image/jpeg"}
+
+
+def convert(context: Context, revision: RevisionRow) -> Converted | Ignored:
+    """Make the results of a settled revision; they lie in the spool, durable, when this returns.
+
+    Raises:
+        Refused: `IDENTITY_CONFLICT`, `INPUTS_GONE`, or what the converter cannot do, with a remedy.
+        Transient: bytes that must be fetched again, no room on the disk.
+    """
+    fetch_inputs(context, revision)
+    members = _members(context, revision)
+    selection = select(members)
+    if selection.identity_conflict:
+        raise Refused(
+            "IDENTITY_CONFLICT",
+            f"instances of one series disagree: {selection.identity_conflict}",
+            remedy="Remove the files that belong to somebody else, or give them a SeriesInstanceUID of their own",
+        )
+    if selection.ignored_reason:
+        return Ignored(selection.ignored_reason, selection.dropped)
+    input_bytes = sum(_path(context, member.ref).stat().st_size for member in selection.kept)
+    key = (revision.series_id, revision.n, revision.attempt)
+    with context.spool.reserve(input_bytes):
+        work = context.spool.working_dir(*key)
+        try:
+            return _make(context, revision, selection, input_bytes, work)
+        except Refused as exc:
+            _keep_the_log(work)
+            if exc.code in nifti.MAY_PASS and revision.tries + 1 < CONVERTER_TRIES:
+                raise Transient(exc.code, exc.what, remedy=exc.remedy, retry_after_s=AGAIN_S) from exc
+            raise
+        except Exception:
+            # Half of a conversion would keep the room that it waits for.
+            context.spool.drop_working_dir(work)
+            raise
+
+
+def _members(context: Context, revision: RevisionRow) -> list[Member]:
+    """Read the headers of the input set, after a last look at the bytes: the spool may have been altered."""
+    members = []
+    for entry in context.ledger.revisions.inputs(*revision.key):
+        row = context.ledger.files.get(entry.file_id, entry.head_revision_id)
+        assert row is not None  # a row is never deleted
+        path = context.spool.input_path(entry.file_id, entry.head_revision_id)
+        if _md5(path) != entry.md5_checksum:
+            raise _altered(context, entry)
+        try:
+            instance = read_instance(path)
+        except (NotAnInput, Refused) as exc:
+            raise _altered(context, entry) from exc
+        ref = InputRef(
+            entry.file_id, entry.head_revision_id, entry.member, entry.md5_checksum, entry.sop_instance_uid
+        )
+        members.append(Member(ref, instance, row.modified_time, present=row.whereabouts == "PRESENT"))
+    return members
+
+
+def _altered(context: Context, entry: InputRow) -> Transient:
+    context.spool.drop_inputs([(entry.file_id, entry.head_revision_id)])
+    return Transient(
+        "SPOOL_ALTERED", f"the spooled bytes of file {entry.file_id} changed: fetching them again"
+    )
+
+
+def _path(context: Context, ref: InputRef) -> Path:
+    return context.spool.input_path(ref.file_id, ref.head_revision_id)
+
+
+def _keep_the_log(work: Path) -> None:
+    """Leave nothing of a failed conversion but what the converter said: a held series may lie for weeks."""
+    for left in work.iterdir():
+        if left.name != _RUN:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _make(
+    context: Context, revision: RevisionRow, selection: Selection, input_bytes: int, work: Path
+) -> Converted:
+    series = context.ledger.series.get(revision.series_id)
+    first = selection.kept[0].instance
+    name = series.folder_name or folder_name(
+        first.series_number, first.series_description, series.study_instance_uid, series.series_instance_uid
+    )
+    made = work / "made"
+    made.mkdir()
+    instances = [member.instance for member in selection.kept]
+    judged = geometry.verdict(instances, codes=selection.codes, sentences=selection.sentences)
+    inputs = _prepare(context, selection, work)
+    try:
+        conversion = nifti.convert(
+            inputs, name, work / _RUN, _limits(context, input_bytes), instances=instances
+        )
+    except Refused as exc:
+        if exc.code in nifti.OF_THE_MACHINE:
+            # The converter seldom says why it could not write, and on a full disk nobody could read it.
+            context.spool.probe()
+        raise
+    judged = geometry.with_findings(judged, conversion.findings)
+    volumes = nifti.assign_roles(conversion.volumes, judged)
+    for path in conversion.files:
+        path.rename(made / path.name)
+    if context.settings.results.preview:
+        _preview([path for _, path in inputs], volumes, made)
+    results = tuple(_result(path) for path in sorted(made.iterdir()))
+    context.spool.keep_results(made, revision.series_id, revision.n, revision.attempt)
+    context.spool.drop_working_dir(work)
+    return Converted(
+        made_at=rfc3339(context.clock.wall()),
+        folder_name=name,
+        results=results,
+        dropped=selection.dropped,
+        facts=_facts(judged, volumes, conversion),
+    )
+
+
+def _prepare(context: Context, selection: Selection, work: Path) -> list[tuple[str, Path]]:
+    """Return (link name, path) of each input; what the converter cannot read as it is, is rewritten beside it.
+
+    Slices that share SOPInstanceUID and InstanceNumber would be taken for duplicates: they get numbers of their own.
+    """
+    numbers = renumbering([member.instance for member in selection.kept])
+    inputs = []
+    left_bytes = context.spool.most_bytes()
+    for index, member in enumerate(selection.kept):
+        path = _path(context, member.ref)
+        if numbers or not member.instance.preamble:
+            rewritten = work / f"{index:06d}.part10"
+            number = numbers[index] if numbers else None
+            as_part10(path, rewritten, instance_number=number, most_bytes=left_bytes)
+            left_bytes = max(0, left_bytes - rewritten.stat().st_size)
+            path = rewritten
+        inputs.append((f"{index:06d}.dcm", path))
+    return inputs
+
+
+def _limits(context: Context, input_bytes: int) -> nifti.Limits:
+    work = context.settings.work
+    return nifti.Limits(
+        timeout_s=work.convert_timeout_s + 60 * input_bytes / gigabytes(1),
+        memory_bytes=gigabytes(work.convert_memory_gb),
+        output_bytes=max(4 * input_bytes, gigabytes(1)),
+    )
+
+
+def _preview(paths: Sequence[Path], volumes: tuple[Volume, ...], made: Path) -> None:
+    """Make the contact sheet, from the images or else from the first volume. It never fails a delivery.
+
+    Args:
+        paths: what the converter read: a deflated original would have to be inflated as a whole, in memory.
+    """
+    target = made / PREVIEW_NAME
+    if not preview.contact_sheet(paths, target):
+        primary = next((volume for volume in volumes if volume.role == "primary"), volumes[0])
+        preview.contact_sheet_from_volume(made / primary.name, target)
+
+
+def _result(path: Path) -> MadeResult:
+    sha256, md5, size_bytes = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            sha256.update(chunk)
+            md5.update(chunk)
+            size_bytes += len(chunk)
+    mime_type = MIME_TYPES.get(path.suffix, "text/plain")
+    return MadeResult(path.name, mime_type, size_bytes, sha256.hexdigest(), md5.hexdigest())
+
+
+def _md5(path: Path) -> str:
+    md5 = hashlib.md5(usedforsecurity=False)
+    # A sector that cannot be read is an input that is gone: what Drive has is fetched anew.
+    with suppress(OSError), path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            md5.update(chunk)
+    return md5.hexdigest()
+
+
+def _facts(verdict: Verdict, volumes: tuple[Volume, ...], conversion: nifti.Conversion) -> Mapping[str, Any]:
+    """Return what the manifest will say of the conversion, JSON-able."""
+    return {
+        "verdict": asdict(verdict),
+        "volumes": [asdict(volume) for volume in volumes],
+        "warnings": list(conversion.warnings),
+        "tools": {
+            "sdd-dicom": __version__,
+            "dcm2niix": conversion.version,
+            "arguments": list(conversion.arguments),
+        },
+    }

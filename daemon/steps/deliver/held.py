@@ -1,0 +1,141 @@
+"""`held.tsv` in the output root: what is set aside and why, for people without a shell. No names in it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loguru import logger
+
+from daemon.outside.clock import rfc3339
+from daemon.outside.ledger import Ledger
+from daemon.rules import markers
+from daemon.rules.errors import NotThere, Refused, Transient
+from daemon.rules.model import File
+from daemon.steps.context import Context
+from daemon.steps.deliver import ids
+
+NAME = "held.tsv"
+MIME_TYPE = "text/tab-separated-values"
+COLUMNS = ("since", "code", "link", "remedy")
+_SENT = "held_tsv_md5"
+"""What was sent last: its md5, empty when the file is gone, `_DOUBT` while it is being changed."""
+_DOUBT = "?"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRow:
+    """A line of the file. `file_id` is that of an input."""
+
+    since_epoch_s: float
+    code: str
+    file_id: str
+    remedy: str
+
+
+def held_rows(ledger: Ledger) -> list[HeldRow]:
+    """Return everything that is held: files, and series by their first input."""
+    rows = [
+        HeldRow(row.held_since_epoch_s, row.held_code, row.file_id, row.held_remedy)
+        for row in ledger.files.held()
+    ]
+    for revision in ledger.revisions.held():
+        inputs = ledger.revisions.inputs(*revision.key) or ledger.series.members(revision.series_id)
+        file_id = min((entry.file_id for entry in inputs), default="")
+        rows.append(HeldRow(revision.held_since_epoch_s, revision.held_code, file_id, revision.held_remedy))
+    return rows
+
+
+def table_of(rows: Sequence[HeldRow]) -> bytes:
+    """Return the file's bytes: oldest first, one line each, whatever stands in a remedy."""
+    lines = [COLUMNS]
+    for row in sorted(rows, key=lambda row: (row.since_epoch_s, row.code, row.file_id)):
+        link = f"https://drive.google.com/file/d/{row.file_id}/view" if row.file_id else ""
+        lines.append((rfc3339(row.since_epoch_s), row.code, link, " ".join(row.remedy.split())))
+    return "".join("\t".join(line) + "\n" for line in lines).encode()
+
+
+def update_held(context: Context, rows: Sequence[HeldRow]) -> None:
+    """Make `held.tsv` say `rows`; without rows it goes to the trash. Unchanged, it costs no request.
+
+    To be called by one thread at a time.
+    """
+    data = table_of(rows) if rows else b""
+    md5_checksum = hashlib.md5(data, usedforsecurity=False).hexdigest() if rows else ""
+    if context.ledger.meta(_SENT) == md5_checksum:
+        return
+    # Written first: after a crash nobody knows what Drive has.
+    context.ledger.set_meta(_SENT, _DOUBT)
+    if rows:
+        _send(context, data, md5_checksum)
+    else:
+        _remove(context)
+    context.ledger.set_meta(_SENT, md5_checksum)
+    logger.debug("{} says {} lines now", NAME, len(rows))
+
+
+def doubt(ledger: Ledger) -> None:
+    """Nobody knows what Drive has: the next update looks."""
+    ledger.set_meta(_SENT, _DOUBT)
+
+
+def _remove(context: Context) -> None:
+    row = context.ledger.deliveries.known_folder(context.places.output_id, NAME)
+    if row is None:
+        return
+    try:
+        context.drive.set_trashed(row.folder_id, True)
+    except NotThere:
+        # Deleted by a person, or never made: its id is not used again.
+        context.ledger.deliveries.forget_folder(row.folder_id)
+
+
+def _send(context: Context, data: bytes, md5_checksum: str) -> None:
+    deliveries, output_id = context.ledger.deliveries, context.places.output_id
+    row = ids.with_ids(context, 1, lambda: deliveries.out_folder(output_id, NAME))
+    with context.spool.scratch("held") as folder:
+        path = folder / NAME
+        path.write_bytes(data)
+        try:
+            if row.made:
+                file = _restore_and_update(context, row.folder_id, path, data, md5_checksum)
+            else:
+                file = _create(context, row.folder_id, path, data, md5_checksum)
+                if file.md5_checksum != md5_checksum:
+                    file = _restore_and_update(context, row.folder_id, path, data, md5_checksum)
+        except (NotThere, Refused) as exc:
+            if not isinstance(exc, NotThere) and exc.code != "ID_REFUSED":
+                raise
+            deliveries.forget_folder(row.folder_id)
+            raise Transient("HELD_TSV_GONE", f"{NAME} {row.folder_id} is gone; a new one is made") from exc
+    deliveries.folder_made(row.folder_id)
+    if file.md5_checksum != md5_checksum or file.trashed:
+        raise Transient("HELD_TSV_DIFFERS", f"{NAME} {row.folder_id} reads otherwise than it was sent")
+
+
+def _create(context: Context, file_id: str, path: Path, data: bytes, md5_checksum: str) -> File:
+    return context.drive.upload(
+        file_id=file_id,
+        name=NAME,
+        parent_id=context.places.output_id,
+        path=path,
+        mime_type=MIME_TYPE,
+        properties=markers.of_folder(markers.Kind.HELD),
+        size_bytes=len(data),
+        md5_checksum=md5_checksum,
+    )
+
+
+def _restore_and_update(context: Context, file_id: str, path: Path, data: bytes, md5_checksum: str) -> File:
+    if context.drive.get(file_id).trashed:
+        context.drive.set_trashed(file_id, False)
+    return context.drive.update_content(
+        file_id=file_id,
+        path=path,
+        mime_type=MIME_TYPE,
+        properties=markers.of_folder(markers.Kind.HELD),
+        size_bytes=len(data),
+        md5_checksum=md5_checksum,
+    )

@@ -1,0 +1,42 @@
+"""Ids that Drive reserved for us, written down before anything uses one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from loguru import logger
+
+from daemon.rules.errors import Transient
+from daemon.steps.context import Context
+
+T = TypeVar("T")
+IDS_AT_ONCE = 1000
+LIFE_S = 24 * 3600.0
+"""How long an unused id lives is not documented; rather than find out, we ask for new ones every day."""
+_TRIES = 5
+_REFILLING = threading.Lock()
+
+
+def with_ids(context: Context, count: int, take: Callable[[], T]) -> T:
+    """Run `take`, which takes up to `count` reserved ids inside its own transaction, with that many in the stock.
+
+    Raises:
+        Transient: ``NO_IDS``: others emptied the stock again and again.
+    """
+    for _ in range(_TRIES):
+        _refill(context, count)
+        try:
+            return take()
+        except LookupError:
+            logger.debug("Others took the reserved ids; asking for more")
+    raise Transient("NO_IDS", f"{count} reserved ids could not be had")
+
+
+def _refill(context: Context, count: int) -> None:
+    with _REFILLING:
+        now = context.clock.now()
+        if context.ledger.deliveries.spare_ids(now - LIFE_S) >= count:
+            return
+        context.ledger.deliveries.stock(context.drive.generate_ids(max(count, IDS_AT_ONCE)), now)

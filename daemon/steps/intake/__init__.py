@@ -1,0 +1,1 @@
+"""What Drive shows becomes rows of the ledger: the feed of changes, and listings."""

@@ -1,1 +1,0 @@
-"""Every point of a clean run is killed once; see `python -m tests.crash --help`."""

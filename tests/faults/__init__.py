@@ -1,1 +1,0 @@
-"""Nothing lost, nothing twice, nothing half: faults and kills by seed; see `python -m tests.faults --help`."""

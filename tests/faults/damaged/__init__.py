@@ -1,1 +1,0 @@
-"""Damaged DICOM files by seed, and what the daemon makes of them; see `python -m tests.faults.damaged --help`."""

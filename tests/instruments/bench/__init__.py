@@ -1,0 +1,1 @@
+"""What the program costs and how fast it is, measured; see `python -m tests.instruments.bench --help`."""
