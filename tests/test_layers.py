@@ -33,6 +33,14 @@ ORDER: dict[str, list[set[str]]] = {
         {"tree", "presence"},
     ],
     "daemon/outside": [{"drive", "ledger", "dicom", "volumes", "log", "spool", "cache", "clock"}],
+    "daemon/localdrive": [
+        {"__main__"},
+        {"server"},
+        {"api", "directory"},
+        {"faults", "store"},
+        {"current", "errors", "settings"},
+        {"values", "process"},
+    ],
 }
 """For each place its rooms, from top to bottom. A room may import what stands below its own line, never a neighbour.
 

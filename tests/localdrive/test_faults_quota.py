@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from daemon.localdrive.server.line import Line
-from daemon.localdrive.server.quota import Bucket, Meters, UploadDay
+from daemon.localdrive.server.quota import Bucket, Meters
 from daemon.localdrive.settings import Settings
 from daemon.localdrive.store.store import Store
+from daemon.localdrive.store.upload_day import UploadDay
 from tests.localdrive.conftest import Bench, refused
 from tests.localdrive.raw import Session, ask, download
 from tests.support.drive import DriveServer

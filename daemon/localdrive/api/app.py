@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from daemon.localdrive import errors
-from daemon.localdrive.api import bodies, lies, media
+from daemon.localdrive.api import lies, media
 from daemon.localdrive.api.batch import batch
 from daemon.localdrive.api.bodies import read_json
 from daemon.localdrive.api.changes import Feed
@@ -23,8 +23,9 @@ from daemon.localdrive.api.oauth import OAuth
 from daemon.localdrive.api.resources import Resources
 from daemon.localdrive.api.revisions import Revisions
 from daemon.localdrive.api.uploads import Uploads
+from daemon.localdrive.current import note
 from daemon.localdrive.errors import ApiError
-from daemon.localdrive.server.record import note
+from daemon.localdrive.store import blobs
 from daemon.localdrive.store.drive import Drive
 from daemon.localdrive.store.items import Item, is_native, new_id
 from daemon.localdrive.store.rules import Caller
@@ -148,7 +149,7 @@ class Api:
         self.drive.check_create(meta, caller_of(request), source.size)
         if self.drive.day.is_over(source.size):
             raise errors.rate_limited("User rate limit exceeded.")
-        blob = await bodies.store_copy(self.drive.tree, self.drive.tree.path(source), sync=self.drive.durable)
+        blob = await blobs.store_copy(self.drive.tree, self.drive.tree.path(source), sync=self.drive.durable)
         self.drive.day.add(blob.size)
         return self._file(request, self.drive.create(meta, caller_of(request), blob))
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from starlette.requests import Request
 
-from daemon.localdrive.api import bodies
 from daemon.localdrive.api.fields import selection
 from daemon.localdrive.faults.matching import Fault
+from daemon.localdrive.store import blobs
 from daemon.localdrive.store.drive import Drive
 from daemon.localdrive.store.rules import Caller
 
@@ -123,7 +123,7 @@ async def take_over(drive: Drive, fault: Fault, file_id: str) -> None:
             )
     elif how == "differs" and item.is_blob:
         other = b"not what was sent: " + str(fault.chance.random()).encode()
-        blob = await bodies.store_bytes(drive.tree, other, sync=drive.durable)
+        blob = await blobs.store_bytes(drive.tree, other, sync=drive.durable)
         drive.update(file_id, {}, caller, blob=blob, media_type=item.mime, source="people")
     elif how == "differs":
         drive.update(file_id, {"name": f"{item.name} (not what was sent)"}, caller, source="people")

@@ -19,8 +19,9 @@ from daemon.localdrive.api import bodies, lies
 from daemon.localdrive.api.fields import selection
 from daemon.localdrive.api.metadata import check_body
 from daemon.localdrive.api.resources import Resources
+from daemon.localdrive.current import note, session_digest
 from daemon.localdrive.faults.wire import flip_bit
-from daemon.localdrive.server.record import note, session_digest
+from daemon.localdrive.store import blobs
 from daemon.localdrive.store.drive import Drive
 from daemon.localdrive.store.items import CHUNK_BYTES, Blob, is_native
 from daemon.localdrive.store.rules import Caller
@@ -39,7 +40,7 @@ class Uploads:
     # ── small
 
     async def empty_blob(self) -> Blob:
-        return await bodies.store_bytes(self._drive.tree, b"", sync=self._drive.durable)
+        return await blobs.store_bytes(self._drive.tree, b"", sync=self._drive.durable)
 
     async def simple(self, request: Request, file_id: str, caller: Caller, resources: Resources) -> Response:
         data = await bodies.read_small(request, self._drive.settings.small_upload_bytes)
@@ -78,7 +79,7 @@ class Uploads:
         self._drive.day.add(len(data))
         if (fault := lies.fault_of(request, "flip_up")) is not None:
             data = flip_bit(data, fault.position(len(data)))
-        blob = await bodies.store_bytes(self._drive.tree, data, sync=self._drive.durable)
+        blob = await blobs.store_bytes(self._drive.tree, data, sync=self._drive.durable)
         item = self._finish(meta, media_type, params, file_id, caller, blob)
         return JSONResponse(resources.file(item, wanted))
 
@@ -313,9 +314,9 @@ class Uploads:
     async def _complete(self, session_id: str, session: dict[str, Any], resources: Resources) -> Response:
         path = self._drive.tree.upload_path(session_id)
         if path.stat().st_size < 1 << 20 and not self._drive.durable:
-            blob = bodies.hash_file(path, sync=False)
+            blob = blobs.hash_file(path, sync=False)
         else:
-            blob = await asyncio.to_thread(bodies.hash_file, path, sync=self._drive.durable)
+            blob = await asyncio.to_thread(blobs.hash_file, path, sync=self._drive.durable)
         params = session["params"]
         caller = Caller(
             email=session["email"],

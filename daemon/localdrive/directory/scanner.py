@@ -16,8 +16,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from daemon.localdrive.api.bodies import hash_file
 from daemon.localdrive.directory.walk import Entry, Findings, Row, Signature, Walk, signature_of
+from daemon.localdrive.store.blobs import hash_file
 from daemon.localdrive.store.drive import Drive
 from daemon.localdrive.store.items import Blob, Item, guess_mime, iso, new_id, new_revision_id
 from daemon.rules.model import FOLDER_MIME

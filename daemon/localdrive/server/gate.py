@@ -12,14 +12,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from daemon.localdrive import errors
 from daemon.localdrive.api.oauth import DRIVE_SCOPE, OAuth
+from daemon.localdrive.current import Entry, answering
 from daemon.localdrive.errors import ApiError
 from daemon.localdrive.faults import wire
 from daemon.localdrive.faults.actions import Ask
 from daemon.localdrive.faults.matching import Fault, Faults
-from daemon.localdrive.server import record
 from daemon.localdrive.server.line import Line
 from daemon.localdrive.server.quota import Meters, price
-from daemon.localdrive.server.record import Entry, RequestLog
+from daemon.localdrive.server.record import RequestLog
 from daemon.localdrive.settings import Settings
 
 _OPEN = ("/o/oauth2/", "/token", "/oauth2/", "/_admin/")
@@ -93,11 +93,11 @@ class Gate:
         if fault is not None:
             self._log.met(entry, fault.rule.action, fault.number)
         self._log.save(entry)
-        mark = record.current.set(entry)
+        mark = answering.set(entry)
         try:
             return await self._pass(scope, receive, send, entry, fault)
         finally:
-            record.current.reset(mark)
+            answering.reset(mark)
             self._log.end(entry)
 
     async def _pass(

@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import sqlite3
 import time
 from collections import Counter, deque
-from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
 
-Entry = dict[str, Any]
-"""One request. Always: `seq` (grows over restarts too), `epoch_s`, `method`, `path`, `query` (secrets masked), `kind`,
-`units`, `status` (0: the client got none), `effects` (ids, in order), `bytes_in`, `bytes_out`. Where it applies:
-`ended_epoch_s` (missing: the server was killed meanwhile), `fault` and `rule` (its number in the script), `true_status`
-(what was really answered before the fault hid it), `refused` (``units``, ``writes``, ``day``), `reserved_ids`,
-`session` (a digest of the upload session's id: start, chunks and questions of one session bear the same)."""
-
-current: ContextVar[Entry | None] = ContextVar("request", default=None)
-"""The request that is being answered; effects are written down under its number."""
+from daemon.localdrive.current import Entry, session_digest
 
 _SECRET = re.compile(r"(?<=[?&])(access_token|key|oauth_token|upload_id|session_crd|code|approve)=[^&]*")
 _UPLOAD_ID = re.compile(r"(?:^|&)upload_id=([^&]+)")
-
-
-def note(**facts: Any) -> None:
-    """Add facts to the request that is being answered, if there is one."""
-    entry = current.get()
-    if entry is not None:
-        entry.update(facts)
-
-
-def request_number(file_id: str) -> int:
-    """Note an effect on an item; return the number of the request that has it, 0 for what people and the disk do."""
-    entry = current.get()
-    if entry is None:
-        return 0
-    entry["effects"].append(file_id)
-    return int(entry["seq"])
-
-
-def session_digest(session_id: str) -> str:
-    """Return what stands for an upload session: its id is a secret, whoever has it can upload."""
-    return hashlib.sha256(session_id.encode()).hexdigest()[:12]
 
 
 class RequestLog:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from daemon.localdrive import errors
-from daemon.localdrive.server.quota import UploadDay
-from daemon.localdrive.server.record import request_number
+from daemon.localdrive.current import request_number
 from daemon.localdrive.settings import Settings
 from daemon.localdrive.store.items import Blob, Item, guess_mime, iso, new_id, new_revision_id
 from daemon.localdrive.store.rules import Caller, Rules, merged_properties
 from daemon.localdrive.store.store import Store
 from daemon.localdrive.store.tree import Tree
+from daemon.localdrive.store.upload_day import UploadDay
 from daemon.rules.model import SHORTCUT_MIME
 
 USER_LOG = "user"
