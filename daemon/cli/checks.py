@@ -9,10 +9,10 @@ from daemon.cli.machine import look_at_machine
 from daemon.rules.config import Settings
 from daemon.rules.errors import Trouble
 from daemon.service.control.client import ControlClient, NotRunning
-from daemon.service.control.drive_check import Finding, look_at_drive
+from daemon.service.control.drive_check import CheckResult, look_at_drive
 
 
-def findings(settings: Settings) -> list[Finding]:
+def findings(settings: Settings) -> list[CheckResult]:
     """Look at everything.
 
     A running daemon is asked to look at Drive itself: it has the only server of a local directory, and a token that
@@ -22,26 +22,29 @@ def findings(settings: Settings) -> list[Finding]:
     try:
         running = client.is_running()
     except Trouble as exc:
-        return [*look_at_machine(settings, running=True), Finding("daemon", "problem", exc.what, exc.remedy)]
+        return [
+            *look_at_machine(settings, running=True),
+            CheckResult("daemon", "problem", exc.what, exc.remedy),
+        ]
     found = look_at_machine(settings, running=running or answers.lock_is_held(settings.lock_file))
     if running:
         try:
-            return found + [Finding(**row) for row in client.get("/check")["findings"]]
+            return found + [CheckResult(**row) for row in client.get("/check")["findings"]]
         except NotRunning:
-            found.append(Finding("daemon", "note", "it stopped meanwhile"))
+            found.append(CheckResult("daemon", "note", "it stopped meanwhile"))
         except Trouble as exc:
-            return [*found, Finding("daemon", "problem", exc.what, exc.remedy)]
+            return [*found, CheckResult("daemon", "problem", exc.what, exc.remedy)]
     return found + _by_ourselves(settings)
 
 
-def _by_ourselves(settings: Settings) -> list[Finding]:
+def _by_ourselves(settings: Settings) -> list[CheckResult]:
     if settings.drive.backend == "local" and answers.lock_is_held(settings.lock_file):
-        return [Finding("drive", "note", "a daemon is starting: ask again when it runs")]
+        return [CheckResult("drive", "note", "a daemon is starting: ask again when it runs")]
     with ExitStack() as stack:
         try:
             drive = stack.enter_context(answers.own_drive(settings))
         except Trouble as exc:
-            return [Finding("drive", "problem", exc.what, exc.remedy, "drive")]
+            return [CheckResult("drive", "problem", exc.what, exc.remedy, "drive")]
         ledger = None
         with suppress(Trouble):  # looked at above; without it, folders are looked up by name
             ledger = stack.enter_context(answers.reading(settings))

@@ -161,7 +161,7 @@ def _daemon(home: Path) -> Iterator[subprocess.Popen[bytes]]:
     # The package need not be installed: it is found where this file lies.
     root = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
-    command = [sys.executable, "-m", "daemon.cli.app", "run", "--config", str(home / "config.toml")]
+    command = [sys.executable, "-m", "daemon.cli", "run", "--config", str(home / "config.toml")]
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with (home / "daemon.txt").open("wb") as said:
         process = subprocess.Popen(

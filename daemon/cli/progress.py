@@ -66,7 +66,7 @@ class OnceProgress:
             parts.append(f"about {duration(left)} left")
         if found["held"]:
             parts.append(f"{sum(entry['files'] + entry['series'] for entry in found['held'])} held")
-        parts += [f"{entry.scope} closed: {entry.code}" for entry in daemon.context.scopes.closed()]
+        parts += [f"{entry.scope} closed: {entry.code}" for entry in daemon.context.breakers.suspensions()]
         return ", ".join(parts)
 
 

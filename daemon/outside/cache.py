@@ -49,7 +49,7 @@ class PageToken:
 
 
 @dataclass(frozen=True, slots=True)
-class FolderHint:
+class CachedFolder:
     """What a folder was when last seen. `is_root` says that no parent of it matters or can be seen."""
 
     folder_id: str
@@ -61,12 +61,18 @@ class FolderHint:
     is_root: bool = False
 
 
-class Hints:
+def take_over(former: Path, directory: Path) -> None:
+    """Let the cache of an earlier version, which lay at `former`, be found at `directory`."""
+    if former.is_dir() and not directory.exists():
+        former.rename(directory)
+
+
+class Cache:
     """What saves requests, in two caches below one directory (0700). Safe to use from several threads.
 
     Args:
         directory: made where it is missing; may be deleted at any time.
-        clock: epoch seconds. A clock set forward or back makes hints expire, which costs requests.
+        clock: epoch seconds. A clock set forward or back makes entries expire, which costs requests.
     """
 
     def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
@@ -106,16 +112,16 @@ class Hints:
         """Drop a token, so that the next poll takes a new one and crawls."""
         return self._tokens.delete(f"page-token:{feed}")
 
-    def folder(self, folder_id: str) -> FolderHint | None:
+    def folder(self, folder_id: str) -> CachedFolder | None:
         """Return what a folder was within the last day; None: ask Drive."""
         found = self.get("folder", folder_id)
         try:
-            return None if found is None else _record(FolderHint, found)
+            return None if found is None else _record(CachedFolder, found)
         except ValueError:
             self.forget_folder(folder_id)
             return None
 
-    def remember_folder(self, hint: FolderHint) -> bool:
+    def remember_folder(self, hint: CachedFolder) -> bool:
         """Store what a folder is now, unless something fresher is known: listings lag behind the feed."""
         known = self.folder(hint.folder_id)
         if known is not None and known.version > hint.version:

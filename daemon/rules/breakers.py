@@ -1,6 +1,6 @@
 """Which parts of the work are paused, and when each is probed again; no I/O.
 
-A trouble that concerns more than one item closes its scope. While a scope is closed, one item at a time is let
+A trouble that concerns more than one item suspends its scope. While a scope is suspended, one item at a time is let
 through as a probe; the first success opens it again.
 """
 
@@ -19,8 +19,8 @@ PAUSED = "paused"
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
-    """A closed scope: why, since when (epoch seconds), and when it is probed next."""
+class Suspension:
+    """A suspended scope: why, since when (epoch seconds), and when it is probed next."""
 
     scope: Scope
     code: str
@@ -31,23 +31,23 @@ class Closed:
     probes: int = 0
 
 
-class Scopes:
-    """The closed scopes, shared by all threads."""
+class Breakers:
+    """The suspended scopes, shared by all threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._closed: dict[Scope, Closed] = {}
-        self._opened: dict[Scope, Closed] = {}
-        """How a scope that is open now stood when it was closed last."""
+        self._suspended: dict[Scope, Suspension] = {}
+        self._restored: dict[Scope, Suspension] = {}
+        """how a scope that works now stood when it was suspended last."""
         self._paused = False
-        self.folders = Folders()
+        self.folders = FolderBreakers()
 
-    def close(self, trouble: Trouble, now: float) -> bool:
+    def suspend(self, trouble: Trouble, now: float) -> bool:
         """Close the trouble's scope, or put its next probe off; return whether it was open."""
         with self._lock:
-            known = self._closed.get(trouble.scope)
+            known = self._suspended.get(trouble.scope)
             probes = 0 if known is None else known.probes + 1
-            last = self._opened.pop(trouble.scope, None)
+            last = self._restored.pop(trouble.scope, None)
             if known is None and last is not None:
                 # A probe that succeeds where the work does not (a little room on a disk) must not let all try at once.
                 recent = abs(now - last.next_probe_epoch_s) < 2 * PROBE_AT_LEAST_EVERY_S
@@ -56,7 +56,7 @@ class Scopes:
             wait_s = min(FIRST_PROBE_S * 2 ** min(probes, 16), PROBE_AT_LEAST_EVERY_S)
             if trouble.retry_after_s is not None:
                 wait_s = min(max(wait_s, trouble.retry_after_s), PROBE_AT_LEAST_EVERY_S)
-            self._closed[trouble.scope] = Closed(
+            self._suspended[trouble.scope] = Suspension(
                 scope=trouble.scope,
                 code=trouble.code,
                 what=trouble.what,
@@ -67,18 +67,18 @@ class Scopes:
             )
             return known is None
 
-    def open(self, scope: Scope) -> bool:
-        """Something in the scope succeeded; return whether it had been closed."""
+    def restore(self, scope: Scope) -> bool:
+        """Something in the scope succeeded; return whether it had been suspended."""
         with self._lock:
-            closed = self._closed.pop(scope, None)
-            if closed is not None:
-                self._opened[scope] = closed
-            return closed is not None
+            found = self._suspended.pop(scope, None)
+            if found is not None:
+                self._restored[scope] = found
+            return found is not None
 
     def allowance(self, scope: Scope | Iterable[Scope], now: float) -> int | None:
-        """Return how many items may start: None for no limit, 1 when a probe is due, 0 while closed.
+        """Return how many items may start: None for no limit, 1 when a probe is due, 0 while suspended.
 
-        A closed service closes everything; a person's pause stops all but what already runs.
+        A suspended service suspends everything; a person's pause stops all but what already runs.
 
         Args:
             scope: what the items need, one or several.
@@ -87,22 +87,22 @@ class Scopes:
         with self._lock:
             if self._paused:
                 return 0
-            closed = [self._closed[each] for each in needed if each in self._closed]
-            if not closed:
+            met = [self._suspended[each] for each in needed if each in self._suspended]
+            if not met:
                 return None
-            return 1 if all(entry.next_probe_epoch_s <= now for entry in closed) else 0
+            return 1 if all(entry.next_probe_epoch_s <= now for entry in met) else 0
 
     def is_due(self, scope: Scope, now: float) -> bool:
-        """Return whether the scope is closed and its next probe is due."""
+        """Return whether the scope is suspended and its next probe is due."""
         with self._lock:
-            closed = self._closed.get(scope)
-            return closed is not None and closed.next_probe_epoch_s <= now
+            found = self._suspended.get(scope)
+            return found is not None and found.next_probe_epoch_s <= now
 
     def probe_now(self) -> None:
-        """Make every closed scope due for a probe (a person repaired something)."""
+        """Make every suspended scope due for a probe (a person repaired something)."""
         with self._lock:
-            for scope, entry in self._closed.items():
-                self._closed[scope] = Closed(
+            for scope, entry in self._suspended.items():
+                self._suspended[scope] = Suspension(
                     entry.scope, entry.code, entry.what, entry.remedy, entry.since_epoch_s, 0.0, 0
                 )
         self.folders.probe_now()
@@ -120,13 +120,13 @@ class Scopes:
         with self._lock:
             return self._paused
 
-    def closed(self) -> list[Closed]:
+    def suspensions(self) -> list[Suspension]:
         with self._lock:
-            entries = [*self._closed.values(), *self.folders.closed()]
+            entries = [*self._suspended.values(), *self.folders.suspensions()]
             return sorted(entries, key=lambda entry: entry.since_epoch_s)
 
 
-class Folders:
+class FolderBreakers:
     """Output folders that take nothing more just now: deliveries into one of them wait, all others go on.
 
     A source folder mirrors into one output folder; its id stands for that folder here.
@@ -134,14 +134,14 @@ class Folders:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._closed: dict[str, Closed] = {}
+        self._suspended: dict[str, Suspension] = {}
 
-    def close(self, folder_id: str, trouble: Trouble, now: float) -> bool:
+    def suspend(self, folder_id: str, trouble: Trouble, now: float) -> bool:
         """Close a folder, or put its next probe off; return whether it was open."""
         with self._lock:
-            known = self._closed.get(folder_id)
+            known = self._suspended.get(folder_id)
             probes = 0 if known is None else known.probes + 1
-            self._closed[folder_id] = Closed(
+            self._suspended[folder_id] = Suspension(
                 scope=Scope.FOLDER,
                 code=trouble.code,
                 what=trouble.what,
@@ -152,34 +152,34 @@ class Folders:
             )
             return known is None
 
-    def open(self, folder_id: str) -> bool:
-        """Something was delivered into the folder; return whether it had been closed."""
+    def restore(self, folder_id: str) -> bool:
+        """Something was delivered into the folder; return whether it had been suspended."""
         with self._lock:
-            return self._closed.pop(folder_id, None) is not None
+            return self._suspended.pop(folder_id, None) is not None
 
     def shut(self, now: float) -> frozenset[str]:
         """Return the folders into which nothing may be tried now."""
         with self._lock:
-            return frozenset(key for key, entry in self._closed.items() if entry.next_probe_epoch_s > now)
+            return frozenset(key for key, entry in self._suspended.items() if entry.next_probe_epoch_s > now)
 
     def may_try(self, folder_id: str, now: float) -> bool:
-        """Return whether a delivery into the folder may be tried; of a closed one that is due, one is."""
+        """Return whether a delivery into the folder may be tried; of a suspended one that is due, one is."""
         with self._lock:
-            entry = self._closed.get(folder_id)
+            entry = self._suspended.get(folder_id)
             if entry is None:
                 return True
             if entry.next_probe_epoch_s > now:
                 return False
             # Until its outcome is known: whatever becomes of it, the next one comes in time.
-            self._closed[folder_id] = replace(entry, next_probe_epoch_s=now + PROBE_AT_LEAST_EVERY_S)
+            self._suspended[folder_id] = replace(entry, next_probe_epoch_s=now + PROBE_AT_LEAST_EVERY_S)
             return True
 
     def probe_now(self) -> None:
-        """Make every closed folder due for a probe."""
+        """Make every suspended folder due for a probe."""
         with self._lock:
-            for folder_id, entry in self._closed.items():
-                self._closed[folder_id] = replace(entry, next_probe_epoch_s=0.0, probes=0)
+            for folder_id, entry in self._suspended.items():
+                self._suspended[folder_id] = replace(entry, next_probe_epoch_s=0.0, probes=0)
 
-    def closed(self) -> list[Closed]:
+    def suspensions(self) -> list[Suspension]:
         with self._lock:
-            return list(self._closed.values())
+            return list(self._suspended.values())

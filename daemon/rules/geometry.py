@@ -15,7 +15,7 @@ from itertools import pairwise
 from statistics import median_low
 
 from daemon.rules.model import Instance, Verdict
-from daemon.rules.spacing import Finding, Place, Vector, check_spacing
+from daemon.rules.spacing import Place, Remark, Vector, check_spacing
 
 NOT_A_VOLUME = frozenset({"SINGLE_SLICE", "NO_GEOMETRY", "DUPLICATE_POSITION", "SLICES_MISSING", "NO_IMAGE"})
 """Codes that make a delivery ``no``: its plain volume is not one, or shows less than was sent. All others: ``with-care``."""
@@ -48,7 +48,7 @@ def verdict(kept: Sequence[Instance], *, codes: Sequence[str] = (), sentences: S
     """
     if not kept:
         return with_findings(Verdict("yes"), [("NO_IMAGE", "The series holds no image.")])
-    found: list[Finding] = list(zip(codes, sentences, strict=True))
+    found: list[Remark] = list(zip(codes, sentences, strict=True))
     found += _sizes(kept)
     found += _unplaced(kept)
     slices = [item for instance in kept for item in _slices(instance)]
@@ -65,7 +65,7 @@ def verdict(kept: Sequence[Instance], *, codes: Sequence[str] = (), sentences: S
     return with_findings(Verdict("yes"), found)
 
 
-def with_findings(judged: Verdict, findings: Sequence[Finding]) -> Verdict:
+def with_findings(judged: Verdict, findings: Sequence[Remark]) -> Verdict:
     """Return the verdict with more findings: each code once, with the first sentence that it came with."""
     sentences = dict(zip(judged.codes, judged.sentences, strict=True))
     for code, sentence in findings:
@@ -106,7 +106,7 @@ def _slices(instance: Instance) -> list[_Slice]:
     return [_Slice(instance.image_position, instance.image_orientation, size, number, instance, mosaic)]
 
 
-def _sizes(kept: Sequence[Instance]) -> list[Finding]:
+def _sizes(kept: Sequence[Instance]) -> list[Remark]:
     sizes = sorted({f"{instance.columns} × {instance.rows}" for instance in kept})
     if len(sizes) < 2:
         return []
@@ -114,7 +114,7 @@ def _sizes(kept: Sequence[Instance]) -> list[Finding]:
     return [("MIXED_SIZE", f"The images have different sizes ({shown}) and cannot form one volume.")]
 
 
-def _unplaced(kept: Sequence[Instance]) -> list[Finding]:
+def _unplaced(kept: Sequence[Instance]) -> list[Remark]:
     single = [i for i in kept if i.number_of_frames <= 1 and not i.frame_positions]
     missing = sum(1 for i in single if i.image_position is None or i.image_orientation is None)
     found = []
@@ -155,7 +155,7 @@ def _stacks(slices: Sequence[_Slice]) -> list[list[_Slice]]:
     return stacks
 
 
-def _orientations(stacks: Sequence[Sequence[_Slice]]) -> list[Finding]:
+def _orientations(stacks: Sequence[Sequence[_Slice]]) -> list[Remark]:
     directions = _stacks([_resized(stack[0]) for stack in stacks])
     if len(directions) < 2:
         return []
@@ -179,14 +179,14 @@ def _single_sentence(images: int, stacks: int) -> str:
     return f"The {images} images show single slices in {stacks} directions: a localizer, not a volume."
 
 
-def _check(stack: Sequence[_Slice]) -> tuple[bool, list[Finding]]:
+def _check(stack: Sequence[_Slice]) -> tuple[bool, list[Remark]]:
     """Return whether the stack is a single position, and what is wrong with it."""
     if any(item.mosaic for item in stack):
         return False, []
     places = _places(stack)
     if len(places) == 1:
         return True, []
-    found: list[Finding] = []
+    found: list[Remark] = []
     for part in _parts(stack):
         places = _places(part)
         counts = Counter(place.count for place in places)
@@ -243,7 +243,7 @@ def _places(stack: Sequence[_Slice]) -> list[Place]:
     return places
 
 
-def _uneven_counts(places: Sequence[Place], counts: Counter[int]) -> Finding:
+def _uneven_counts(places: Sequence[Place], counts: Counter[int]) -> Remark:
     usual = counts.most_common(1)[0][0]
     if usual == 1:
         more = sum(1 for place in places if place.count > 1)
@@ -259,7 +259,7 @@ def _uneven_counts(places: Sequence[Place], counts: Counter[int]) -> Finding:
     )
 
 
-def _number_holes(kept: Sequence[Instance]) -> list[Finding]:
+def _number_holes(kept: Sequence[Instance]) -> list[Remark]:
     """Find image numbers that do not occur though nearly all others do: a time point, or an end of a part, is lost."""
     numbers = sorted(
         {i.instance_number for i in kept if i.instance_number is not None and i.number_of_frames <= 1}
@@ -286,7 +286,7 @@ def _number_holes(kept: Sequence[Instance]) -> list[Finding]:
     ]
 
 
-def _tilt(stack: Sequence[_Slice], places: Sequence[Place]) -> list[Finding]:
+def _tilt(stack: Sequence[_Slice], places: Sequence[Place]) -> list[Remark]:
     normal = _normal(stack[0])
     first, last = places[0].position, places[-1].position
     way = (last[0] - first[0], last[1] - first[1], last[2] - first[2])

@@ -13,7 +13,7 @@ ROUNDING_MM = 0.11
 """Positions written with one decimal make distances differ by up to 0.1 mm."""
 
 Vector = tuple[float, float, float]
-Finding = tuple[str, str]
+Remark = tuple[str, str]
 """(code, sentence)"""
 
 
@@ -27,7 +27,7 @@ class Place:
     number: int | None
 
 
-def check_spacing(places: Sequence[Place]) -> list[Finding]:
+def check_spacing(places: Sequence[Place]) -> list[Remark]:
     """Return ``GAP``, ``UNEVEN_SPACING`` or ``FEW_SLICES``, or nothing for an even stack.
 
     Args:
@@ -54,7 +54,7 @@ def check_spacing(places: Sequence[Place]) -> list[Finding]:
         for (a, b), n in zip(pairwise(places), multiples, strict=True)
         if n is not None and n > 1
     ]
-    found: list[Finding] = []
+    found: list[Remark] = []
     if gaps:
         found.append(("GAP", _gap_sentence(gaps, base)))
     unexplained = [

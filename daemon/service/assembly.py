@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 from loguru import logger
 
-from daemon.outside.cache import Hints
+from daemon.outside.cache import Cache, take_over
 from daemon.outside.clock import Clock
 from daemon.outside.drive.client import Drive
 from daemon.outside.ledger import Ledger, backup
 from daemon.outside.spool import Spool, gigabytes
-from daemon.rules.breakers import PAUSED, Scopes
+from daemon.rules.breakers import PAUSED, Breakers
 from daemon.rules.config import Settings
 from daemon.rules.errors import Kind, Refused, Scope, Transient, Trouble, of_the_disk
 from daemon.service.connection import Connection
@@ -53,7 +53,7 @@ class Daemon:
         """Monotonic time of the last exchange with Drive."""
         self._lock_descriptor: int | None = None
         self._ledger: Ledger | None = None
-        self._hints: Hints | None = None
+        self._cache: Cache | None = None
         self._connection = Connection(settings)
         self._dispatch_lock = threading.Lock()
         self._ticked_s = time.monotonic()
@@ -93,13 +93,14 @@ class Daemon:
         clock = Clock()
         if self._ledger is None:
             self._ledger = Ledger(settings.ledger_file)
-        if self._hints is None:
-            self._hints = Hints(settings.hints_dir)
-        ledger, hints = self._ledger, self._hints
+        if self._cache is None:
+            take_over(settings.state_dir / "hints", settings.cache_dir)
+            self._cache = Cache(settings.cache_dir)
+        ledger, cache = self._ledger, self._cache
         drive = self.connect()
-        found = places.resolve(drive, ledger, hints, settings, clock)
-        owe_if_needed(ledger, hints, settings.drive.shared_drive_id, found.output_id, clock.now())
-        tree = Tree(drive, hints, ledger.crawls, found)
+        found = places.resolve(drive, ledger, cache, settings, clock)
+        owe_if_needed(ledger, cache, settings.drive.shared_drive_id, found.output_id, clock.now())
+        tree = Tree(drive, cache, ledger.crawls, found)
         spool = Spool(
             settings.spool_dir,
             max_bytes=gigabytes(settings.work.spool_max_gb),
@@ -109,21 +110,21 @@ class Daemon:
             settings=settings,
             clock=clock,
             ledger=ledger,
-            hints=hints,
+            cache=cache,
             drive=drive,
             spool=spool,
             places=found,
             tree=tree,
-            scopes=Scopes(),
+            breakers=Breakers(),
         )
         if ledger.meta(PAUSED) and not self.once:
-            self.context.scopes.pause()
+            self.context.breakers.pause()
             logger.warning("Still paused, as a person asked for: `sdd-dicom resume` lets the work go on")
         self.rebuild = Rebuild(self.context)
         self.intake = Intake(
             drive=drive,
             ledger=ledger,
-            hints=hints,
+            cache=cache,
             tree=tree,
             places=found,
             clock=clock,
@@ -186,9 +187,9 @@ class Daemon:
         if self.assembled:
             self.context.drive.budget.save()
         self.assembled = False
-        if self._hints is not None:
-            self._hints.close()
-            self._hints = None
+        if self._cache is not None:
+            self._cache.close()
+            self._cache = None
         if self._ledger is not None:
             self._ledger.close()
             self._ledger = None
@@ -205,7 +206,7 @@ class Daemon:
             context, ledger = self.context, self.context.ledger
             now = context.clock.now()
             self._count_download_time()
-            if context.scopes.allowance((), now) == 0 and not context.scopes.paused:
+            if context.breakers.allowance((), now) == 0 and not context.breakers.paused:
                 # The ledger may be what is paused; asked each second, it would never come to its probe.
                 return 0
             self._probe_disk(now)
@@ -231,8 +232,8 @@ class Daemon:
 
     def _probe_disk(self, now: float) -> None:
         """Ask the disk itself whether it works again: nothing that needs it may be there to be tried."""
-        scopes, ledger = self.context.scopes, self.context.ledger
-        if not scopes.is_due(Scope.DISK, now):
+        breakers, ledger = self.context.breakers, self.context.ledger
+        if not breakers.is_due(Scope.DISK, now):
             return
         rows = ledger.files.due(now, 1)
         size_bytes = sum(
@@ -242,9 +243,9 @@ class Daemon:
         try:
             self.context.spool.probe(size_bytes)
         except Transient as exc:
-            scopes.close(exc, now)
+            breakers.suspend(exc, now)
         else:
-            scopes.open(Scope.DISK)
+            breakers.restore(Scope.DISK)
             logger.info("Disk goes on")
 
     def _open_lanes(self) -> None:
@@ -257,7 +258,7 @@ class Daemon:
     def _count_download_time(self) -> None:
         """Only time in which downloads could run counts against `max_wait_s`."""
         now_s = time.monotonic()
-        if self.context.scopes.allowance(LANE_SCOPES[Lane.DOWNLOAD], self.context.clock.now()) is None:
+        if self.context.breakers.allowance(LANE_SCOPES[Lane.DOWNLOAD], self.context.clock.now()) is None:
             self.workers.download_clock_s += now_s - self._ticked_s
         self._ticked_s = now_s
 
@@ -303,7 +304,7 @@ class Daemon:
             self._sweep_unfinished()
             if (
                 self.rebuild.owed
-                or self.context.scopes.allowance(Scope.UPLOADS, self.context.clock.now()) == 0
+                or self.context.breakers.allowance(Scope.UPLOADS, self.context.clock.now()) == 0
             ):
                 return False
             sweep_litter(self.context)
@@ -347,7 +348,7 @@ class Daemon:
                 scope=Scope.SERVICE,
                 retry_after_s=trouble.retry_after_s,
             )
-        if self.context.scopes.close(trouble, self.context.clock.now()):
+        if self.context.breakers.suspend(trouble, self.context.clock.now()):
             logger.error("{} paused: {}. {}", trouble.scope.capitalize(), trouble.what, trouble.remedy)
 
     def serves(self) -> None:
@@ -358,9 +359,9 @@ class Daemon:
             Refused: `SOURCE_GONE`, so that nobody takes a lost source folder for an idle one.
         """
         self.intake.check_source()
-        if any(entry.scope is Scope.SERVICE for entry in self.context.scopes.closed()):
+        if any(entry.scope is Scope.SERVICE for entry in self.context.breakers.suspensions()):
             self.context.ledger.database.prove()
-        if self.context.scopes.open(Scope.SERVICE):
+        if self.context.breakers.restore(Scope.SERVICE):
             logger.info("Service goes on")
 
     # ── how it stands ────────────────────────────────────────────────────────────────────────────────────────
@@ -378,7 +379,7 @@ class Daemon:
             self.intake.aside_until_epoch_s(),
         ]
         known = [time_s for time_s in times if time_s is not None]
-        probes = [entry.next_probe_epoch_s for entry in self.context.scopes.closed()]
+        probes = [entry.next_probe_epoch_s for entry in self.context.breakers.suspensions()]
         if self.rebuild.owed:
             return max([self.rebuild.wait_s(), *(probe - now for probe in probes)])
         if ledger.series.dirty():
@@ -396,7 +397,7 @@ class Daemon:
             parts.append(f"{held} held")
         if self.rebuild.owed:
             parts.append("looking at the output before anything is delivered")
-        parts += [f"{entry.scope} paused: {entry.code}" for entry in self.context.scopes.closed()]
-        if self.context.scopes.paused:
+        parts += [f"{entry.scope} paused: {entry.code}" for entry in self.context.breakers.suspensions()]
+        if self.context.breakers.paused:
             parts.append("paused by a person")
         return ", ".join(parts)

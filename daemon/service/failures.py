@@ -111,7 +111,7 @@ class Failures:
         return trouble
 
     def close(self, trouble: Trouble) -> None:
-        if self._context.scopes.close(trouble, self._context.clock.now()):
+        if self._context.breakers.suspend(trouble, self._context.clock.now()):
             logger.error("{} paused: {}. {}", trouble.scope.value.capitalize(), trouble.what, trouble.remedy)
 
     def _closes_folder(self, row: RevisionRow, exc: Exception) -> bool:
@@ -119,7 +119,7 @@ class Failures:
         if self._stopping() or not isinstance(exc, Transient) or exc.scope is not Scope.FOLDER:
             return False
         home_id = self._context.ledger.series.get(row.series_id).home_folder_id
-        if home_id and self._context.scopes.folders.close(home_id, exc, self._context.clock.now()):
+        if home_id and self._context.breakers.folders.suspend(home_id, exc, self._context.clock.now()):
             logger.error("Folder paused, the output of {}: {}. {}", home_id, exc.what, exc.remedy)
         return bool(home_id)
 

@@ -61,7 +61,7 @@ def run_once(settings: Settings, *, on_progress: Callable[[Daemon], None] | None
                 break
         if daemon.held_count():
             return 3
-        finished = daemon.next_wait_s() is None and not daemon.context.scopes.closed()
+        finished = daemon.next_wait_s() is None and not daemon.context.breakers.suspensions()
         return 0 if finished and not stop.is_set() else 4
     finally:
         daemon.close()
@@ -71,7 +71,7 @@ def _one_round(daemon: Daemon, stop: threading.Event) -> bool:
     """Poll, pay what is owed, dispatch; return whether anything moved."""
     moved = 0
     now = daemon.context.clock.now()
-    if daemon.context.scopes.allowance(Scope.SERVICE, now) != 0:
+    if daemon.context.breakers.allowance(Scope.SERVICE, now) != 0:
         try:
             if not daemon.workers.running():
                 moved += daemon.intake.poll()
@@ -103,4 +103,4 @@ def _met(daemon: Daemon, exc: Trouble | OSError) -> float:
     halt_if_damaged(daemon)
     daemon.troubled(trouble)
     now = daemon.context.clock.now()
-    return max(entry.next_probe_epoch_s for entry in daemon.context.scopes.closed()) - now
+    return max(entry.next_probe_epoch_s for entry in daemon.context.breakers.suspensions()) - now

@@ -35,7 +35,7 @@ CLOCK_JUMP_S = 1.0
 """How far the machine's clock must move away from the steady one to count as set anew; slewing is slower."""
 
 
-class Every(BaseTrigger):  # type: ignore[misc]
+class Interval(BaseTrigger):  # type: ignore[misc]
     """So many seconds after the last round, by the clock as it is now.
 
     The library's own interval trigger lists every round that was missed: after a clock that was ten years ahead for
@@ -50,7 +50,7 @@ class Every(BaseTrigger):  # type: ignore[misc]
         return now if previous_fire_time is None and self._at_once else now + self._interval
 
 
-class Rest:
+class Idle:
     """Whether the dispatch sleeps because nothing is due; whoever brings news wakes it.
 
     Args:
@@ -104,7 +104,7 @@ class Service:
         self._poll_lock = threading.Lock()
         self._jobs_lock = threading.Lock()
         self._jobs_running = 0
-        self._rest = Rest(lambda seconds: self._run_in(seconds, "dispatch"))
+        self._idle = Idle(lambda seconds: self._run_in(seconds, "dispatch"))
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -137,7 +137,7 @@ class Service:
         from daemon.service.control import ControlServer
 
         control = ControlServer(daemon, poll=self.poll_soon)
-        daemon.on_news = self._rest.wake
+        daemon.on_news = self._idle.wake
         drive = self._settings.drive
         self._every(scheduler, "poll", drive.poll_interval_s, self._poll, at_once=True)
         self._every(scheduler, "dispatch", DISPATCH_EVERY_S, self._dispatch, at_once=True)
@@ -171,7 +171,7 @@ class Service:
         logger.warning(
             "The clock of this machine moved by {:.0f} s: looking at everything", drift_s - before_s
         )
-        self._rest.wake()
+        self._idle.wake()
         for name in list(self._ticks):
             self._run_in(0.0, name)
         return drift_s
@@ -183,7 +183,7 @@ class Service:
     def poll_soon(self) -> None:
         """Let the poll job run now (somebody asked for a crawl or a retry), and the dispatch look."""
         self._run_in(0.0, "poll")
-        self._rest.wake()
+        self._idle.wake()
 
     def _run_in(self, seconds: float, name: str) -> None:
         """Let a job run so many seconds from now, whatever it was due for."""
@@ -200,7 +200,7 @@ class Service:
         at_once: bool = False,
     ) -> None:
         self._ticks[name] = time.monotonic()
-        scheduler.add_job(lambda: self._guarded(name, job), Every(seconds, at_once=at_once), id=name)
+        scheduler.add_job(lambda: self._guarded(name, job), Interval(seconds, at_once=at_once), id=name)
 
     def _guarded(self, name: str, job: Callable[[], None]) -> None:
         """Run a job: a trouble closes its scope, anything else is a bug; neither ends the loop."""
@@ -229,15 +229,15 @@ class Service:
     def _poll(self) -> None:
         assert self._daemon is not None
         context = self._daemon.context
-        if context.scopes.allowance(Scope.SERVICE, context.clock.now()) == 0:
+        if context.breakers.allowance(Scope.SERVICE, context.clock.now()) == 0:
             return
         with self._poll_lock:
             if self._daemon.intake.poll():
-                self._rest.wake()
+                self._idle.wake()
             self._daemon.serves()
             again_at = time.monotonic() + self._settings.drive.poll_interval_s
             while not self._stop.is_set() and self._daemon.intake.pay():
-                self._rest.wake()
+                self._idle.wake()
                 self._ticks["poll"] = time.monotonic()
                 if time.monotonic() > again_at:
                     # A long crawl must not keep the feed waiting.
@@ -248,11 +248,11 @@ class Service:
         """Take what is due. With nothing under way and nothing that waits, once a second would be for nothing."""
         assert self._daemon is not None
         daemon = self._daemon
-        self._rest.begin_round()
+        self._idle.begin_round()
         moved = daemon.dispatch()
-        busy = moved or daemon.workers.running() or daemon.context.scopes.closed()
+        busy = moved or daemon.workers.running() or daemon.context.breakers.suspensions()
         if not busy and daemon.next_wait_s() is None:
-            self._rest.lie_down()
+            self._idle.lie_down()
 
     def _true_up(self) -> None:
         assert self._daemon is not None

@@ -92,7 +92,7 @@ class Workers:
         free = self._sizes[lane] - busy
         if lane is Lane.DOWNLOAD:
             free = min(free, self._downloads.number - self._fresh_downloads())
-        allowance = self._context.scopes.allowance(LANE_SCOPES[lane], now)
+        allowance = self._context.breakers.allowance(LANE_SCOPES[lane], now)
         return free if allowance is None else min(free, allowance - busy)
 
     def _fresh_downloads(self) -> int:
@@ -152,7 +152,7 @@ class Workers:
         if free <= 0 or (lane is Lane.CONVERT and self._must_upload_first(now)):
             return 0
         started = 0
-        folders = self._context.scopes.folders
+        folders = self._context.breakers.folders
         shut = folders.shut(now) if lane is Lane.DELIVER else ()
         for row in self._context.ledger.revisions.due(
             now, states_of(lane), len(self._running) + free, but_homes=shut
@@ -328,10 +328,10 @@ class Workers:
             logger.info("{}", outcome.event)
 
     def _opened_folder(self, home_id: str) -> None:
-        if self._context.scopes.folders.open(home_id):
+        if self._context.breakers.folders.restore(home_id):
             logger.info("Folder goes on, the output of {}", home_id)
 
     def _opened(self, step: Step) -> None:
         for scope in step.proves:
-            if self._context.scopes.open(scope):
+            if self._context.breakers.restore(scope):
                 logger.info("{} goes on", scope.value.capitalize())

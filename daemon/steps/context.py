@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from daemon.outside.cache import Hints
+from daemon.outside.cache import Cache
 from daemon.outside.clock import Clock
 from daemon.outside.drive.client import Drive
 from daemon.outside.ledger import Ledger
 from daemon.outside.spool import Spool
-from daemon.rules.breakers import Scopes
+from daemon.rules.breakers import Breakers
 from daemon.rules.config import Settings
-from daemon.steps.presence import Sightings
+from daemon.steps.presence import PresenceCache
 from daemon.steps.tree import Places, Tree
 
 
@@ -22,10 +22,10 @@ class Context:
     settings: Settings
     clock: Clock
     ledger: Ledger
-    hints: Hints
+    cache: Cache
     drive: Drive
     spool: Spool
     places: Places
     tree: Tree
-    scopes: Scopes
-    sightings: Sightings = field(default_factory=Sightings)
+    breakers: Breakers
+    presence: PresenceCache = field(default_factory=PresenceCache)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from loguru import logger
 
-from daemon.outside.cache import Hints
+from daemon.outside.cache import Cache
 from daemon.outside.clock import Clock
 from daemon.outside.drive.client import Drive
 from daemon.outside.ledger import Ledger
 from daemon.rules.config import FolderRef, Settings
 from daemon.rules.errors import NotThere, Refused, Scope, Transient
 from daemon.rules.model import File
-from daemon.steps.tree import Places, hint_of
+from daemon.steps.tree import Places, cached_folder
 
 _DEPTH_AT_MOST = 100  # Drive allows no deeper folders
 _MADE = "output-made"
@@ -28,7 +28,7 @@ class Unusable(Refused):
         super().__init__(code, what, remedy=remedy, scope=Scope.SERVICE)
 
 
-def resolve(drive: Drive, ledger: Ledger, hints: Hints, settings: Settings, clock: Clock) -> Places:
+def resolve(drive: Drive, ledger: Ledger, cache: Cache, settings: Settings, clock: Clock) -> Places:
     """Find the folders; make the output folder when it is missing.
 
     A path that was resolved before is taken from the ledger by id: searches lag, and people rename folders.
@@ -38,7 +38,7 @@ def resolve(drive: Drive, ledger: Ledger, hints: Hints, settings: Settings, cloc
         Transient: `CHANGED_MEANWHILE`: look again.
     """
     try:
-        return _resolve(drive, ledger, hints, settings, clock)
+        return _resolve(drive, ledger, cache, settings, clock)
     except NotThere as exc:
         # A folder that was found a moment ago: the next look finds it, or says what is missing.
         raise Transient("CHANGED_MEANWHILE", "a folder on the way to source or output is gone") from exc
@@ -48,13 +48,13 @@ def resolve(drive: Drive, ledger: Ledger, hints: Hints, settings: Settings, cloc
         raise Unusable(exc.code, exc.what, exc.remedy) from exc
 
 
-def _resolve(drive: Drive, ledger: Ledger, hints: Hints, settings: Settings, clock: Clock) -> Places:
+def _resolve(drive: Drive, ledger: Ledger, cache: Cache, settings: Settings, clock: Clock) -> Places:
     source = find_source(drive, ledger, settings)
     # Where a search was late, the first listing of the source shows nothing, and Drive is asked for the folder itself.
-    hints.remember_folder(hint_of(source))
+    cache.remember_folder(cached_folder(source))
     output, is_new = known(drive, ledger, "output", settings.drive.output), False
     if output is None:
-        output, is_new = _find_output(drive, ledger, hints, settings.drive.output, clock)
+        output, is_new = _find_output(drive, ledger, cache, settings.drive.output, clock)
     check_output(drive, source, output)
     staging_parent_id = ledger.meta(f"staging_parent:{output.file_id}") or _staging_parent(drive, output)
     with ledger.write():
@@ -149,7 +149,7 @@ def _remember(ledger: Ledger, key: str, reference: FolderRef, file: File) -> Non
 
 
 def _find_output(
-    drive: Drive, ledger: Ledger, hints: Hints, reference: FolderRef, clock: Clock
+    drive: Drive, ledger: Ledger, cache: Cache, reference: FolderRef, clock: Clock
 ) -> tuple[File, bool]:
     """Return the output folder, and whether it is new: made for this start, and never used."""
     if reference.kind == "id":
@@ -164,7 +164,7 @@ def _find_output(
     found, missing = _walk(drive, reference, "output")
     if not missing:
         return found or drive.get(drive.root_id()), False
-    if (made := _made_lately(drive, hints, reference)) is not None:
+    if (made := _made_lately(drive, cache, reference)) is not None:
         return made, False
     is_new = False
     for name in missing:
@@ -172,16 +172,16 @@ def _find_output(
         here = drive.root_id() if found is None else found.file_id
         found, is_new = _make(drive, ledger, here, name, clock)
     assert found is not None
-    hints.put(_MADE, f"{drive.drive_id}:{reference.value}", found.file_id, _MADE_TTL_S)
+    cache.put(_MADE, f"{drive.drive_id}:{reference.value}", found.file_id, _MADE_TTL_S)
     return found, is_new
 
 
-def _made_lately(drive: Drive, hints: Hints, reference: FolderRef) -> File | None:
+def _made_lately(drive: Drive, cache: Cache, reference: FolderRef) -> File | None:
     """Return the output folder that was made before the ledger was lost, and that no search shows yet.
 
     Beside a second one everything would be delivered once more.
     """
-    folder_id = hints.get(_MADE, f"{drive.drive_id}:{reference.value}")
+    folder_id = cache.get(_MADE, f"{drive.drive_id}:{reference.value}")
     if not isinstance(folder_id, str):
         return None
     try:

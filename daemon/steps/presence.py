@@ -11,7 +11,7 @@ LASTS_S = 1.0
 _AT_MOST = 10_000
 
 
-class Sightings:
+class PresenceCache:
     """Folders that Drive showed alive and outside the trash, each for `LASTS_S`. Safe to use from several threads.
 
     People may have overtaken a sighting: who goes by one looks at what came of it, and `forget`s it when in doubt.

@@ -1,10 +1,10 @@
-"""Where a Drive item lies: folders climbed up to the source, through shortcuts; answers come from the hints first."""
+"""Where a Drive item lies: folders climbed up to the source, through shortcuts; answers come from the cache first."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from daemon.outside.cache import FolderHint, Hints
+from daemon.outside.cache import Cache, CachedFolder
 from daemon.outside.drive.client import Drive
 from daemon.outside.ledger import Crawls, Place, Whereabouts
 from daemon.rules.errors import Refused, Scope
@@ -44,14 +44,14 @@ class Climb:
 
 
 class Tree:
-    """The folders of the source, kept in the hints (24 h) and updated from the feed.
+    """The folders of the source, kept in the cache (24 h) and updated from the feed.
 
-    A folder that is not in the hints costs one `files.get`.
+    A folder that is not in the cache costs one `files.get`.
     """
 
-    def __init__(self, drive: Drive, hints: Hints, crawls: Crawls, places: Places) -> None:
+    def __init__(self, drive: Drive, cache: Cache, crawls: Crawls, places: Places) -> None:
         self._drive = drive
-        self._hints = hints
+        self._cache = cache
         self._crawls = crawls
         self._places = places
 
@@ -61,14 +61,14 @@ class Tree:
         Only the folder's own trash flag counts: a flag inherited from above follows from the climb, and would be
         stale when the upper folder is restored.
         """
-        self._hints.remember_folder(hint_of(file))
+        self._cache.remember_folder(cached_folder(file))
 
     def forget(self, folder_id: str) -> None:
         """Drop what is known of a folder: the next climb asks Drive."""
-        self._hints.forget_folder(folder_id)
+        self._cache.forget_folder(folder_id)
 
-    def _hint(self, folder_id: str) -> FolderHint | None:
-        found = self._hints.folder(folder_id)
+    def _folder_entry(self, folder_id: str) -> CachedFolder | None:
+        found = self._cache.folder(folder_id)
         if found is not None:
             return found
         try:
@@ -78,7 +78,7 @@ class Tree:
                 raise
             return None  # gone, or not for us to see
         self.remember(file)
-        return hint_of(file)
+        return cached_folder(file)
 
     def climb(self, folder_id: str) -> Climb:
         """Return the way from a folder up to the source, or where the folder is instead.
@@ -91,7 +91,7 @@ class Tree:
     def _climb(self, folder_id: str, seen: frozenset[str]) -> Climb:
         if folder_id in seen or folder_id == self._places.output_id:
             return Climb(Whereabouts.OUTSIDE)
-        hint = self._hint(folder_id)
+        hint = self._folder_entry(folder_id)
         if hint is None:
             return Climb(Whereabouts.GONE)
         if hint.trashed:
@@ -135,18 +135,18 @@ class Tree:
 
     def parent(self, folder_id: str) -> str:
         """Return the id of a folder's real parent; empty when it has none, or is gone."""
-        hint = self._hint(folder_id)
+        hint = self._folder_entry(folder_id)
         return hint.parent_id if hint is not None else ""
 
     def name(self, folder_id: str) -> str:
         """Return a folder's name as Drive has it; empty when it is gone."""
-        hint = self._hint(folder_id)
+        hint = self._folder_entry(folder_id)
         return hint.name if hint is not None else ""
 
 
-def hint_of(file: File) -> FolderHint:
-    """Return what the hints keep of a folder."""
-    return FolderHint(
+def cached_folder(file: File) -> CachedFolder:
+    """Return what the cache keeps of a folder."""
+    return CachedFolder(
         folder_id=file.file_id,
         name=file.name,
         parent_id=file.parents[0] if file.parents else "",

@@ -78,7 +78,7 @@ class House:
         """Start the daemon and wait until its socket answers."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "daemon.cli.app", "run", "--config", str(self.home / "config.toml")],
+            [sys.executable, "-m", "daemon.cli", "run", "--config", str(self.home / "config.toml")],
             env=environment, stdout=subprocess.DEVNULL, stderr=(self.home / "stderr.txt").open("ab"),
         )  # fmt: skip
         self.until(lambda: self.status()["running"])

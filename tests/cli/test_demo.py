@@ -17,7 +17,7 @@ def demo(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         "STATE_DIRECTORY": str(cwd / "not-this-one"), "https_proxy": "http://127.0.0.1:9", "COLUMNS": "80",
     }  # fmt: skip
     return subprocess.run(
-        [sys.executable, "-m", "daemon.cli.app", "demo", *arguments], cwd=cwd, env=environment, capture_output=True,
+        [sys.executable, "-m", "daemon.cli", "demo", *arguments], cwd=cwd, env=environment, capture_output=True,
         text=True, timeout=120, check=False,
     )  # fmt: skip
 

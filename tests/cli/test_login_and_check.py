@@ -207,7 +207,7 @@ def test_serve_prints_where_it_is_and_what_it_wants(tmp_path: Path) -> None:
     from tests.cli.conftest import ROOT
 
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "daemon.cli.app", "drive", "serve", str(tmp_path / "d")],
+        [sys.executable, "-u", "-m", "daemon.cli", "drive", "serve", str(tmp_path / "d")],
         stdout=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip
     assert process.stdout is not None

@@ -75,7 +75,7 @@ def test_a_reader_that_has_gone_is_no_fault(stopped: House, command: list[str]) 
     arguments = [
         sys.executable,
         "-m",
-        "daemon.cli.app",
+        "daemon.cli",
         *command,
         "--config",
         str(stopped.home / "config.toml"),

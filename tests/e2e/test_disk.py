@@ -54,8 +54,8 @@ def test_a_disk_that_stays_full_holds_nothing(
     met: list[int] = []
     monkeypatch.setattr(nifti, "convert", failing(failures.MOST_TRIES + 4, errno.ENOSPC, nifti.convert, met))
     said = []
-    close = running.daemon.context.scopes.close
-    running.daemon.context.scopes.close = lambda trouble, now: (
+    close = running.daemon.context.breakers.suspend
+    running.daemon.context.breakers.suspend = lambda trouble, now: (
         said.append(trouble.scope) or close(trouble, now)
     )  # type: ignore[method-assign]
     exam(world, "exam", seed=1)
@@ -76,14 +76,16 @@ def test_a_disk_that_others_fill_closes_no_series_early_and_blames_none(
         shutil, "disk_usage", lambda path: usage(path)._replace(free=0) if full else usage(path)
     )
     exam(world, "exam", seed=2)
-    running.until(lambda: [entry.code for entry in running.daemon.context.scopes.closed()] == ["DISK_FULL"])
+    running.until(
+        lambda: [entry.code for entry in running.daemon.context.breakers.suspensions()] == ["DISK_FULL"]
+    )
     seen = running.daemon.intake.feed_read_epoch_s
     running.until(lambda: running.daemon.intake.feed_read_epoch_s > seen + 1.0)
     assert running.daemon.held_count() == 0
     full.clear()
 
     delivered(world, running, {2: (1, 4)})
-    assert running.daemon.context.scopes.closed() == []
+    assert running.daemon.context.breakers.suspensions() == []
 
 
 @pytest.mark.usefixtures("impatient")
@@ -127,7 +129,9 @@ def test_a_conversion_that_finds_no_room_gives_back_what_it_took(
 
     monkeypatch.setattr(nifti, "convert", half)
     exam(world, "exam", seed=5)
-    running.until(lambda: Scope.DISK in [entry.scope for entry in running.daemon.context.scopes.closed()])
+    running.until(
+        lambda: Scope.DISK in [entry.scope for entry in running.daemon.context.breakers.suspensions()]
+    )
 
     assert not left[0].exists()
 
@@ -199,8 +203,8 @@ def test_a_real_disk_that_is_full_is_waited_for(small_disk: World, leave_bytes: 
     with RunningDaemon(world) as running:
         running.until(lambda: running.daemon.intake.feed_read_epoch_s > 0)
         said: list[str] = []
-        close = running.daemon.context.scopes.close
-        running.daemon.context.scopes.close = lambda trouble, now: (
+        close = running.daemon.context.breakers.suspend
+        running.daemon.context.breakers.suspend = lambda trouble, now: (
             said.append(trouble.code) or close(trouble, now)
         )  # type: ignore[method-assign]
         filler = fill_up(world.settings.state_dir, leave_bytes)

@@ -173,7 +173,7 @@ def test_an_output_folder_that_a_late_search_hides_is_no_new_one(
         world._overrides["drive.output"] = name
         world._write_config()
         if name == "NIfTI":
-            shutil.rmtree(world.home / "state" / "hints")
+            shutil.rmtree(world.home / "state" / "cache")
             world.drive.fault("NIfTI", action="drop_parents", how="all", kind="list")
         with started(world) as running:
             places = running.daemon.context.places

@@ -40,7 +40,7 @@ def intake_round(running: RunningDaemon) -> None:
 
 
 def token(running: RunningDaemon) -> PageToken:
-    found = running.daemon.context.hints.page_token("")
+    found = running.daemon.context.cache.page_token("")
     assert found is not None
     return found
 
@@ -166,7 +166,7 @@ def test_a_crash_between_rows_and_token_repeats_the_page(world: World, still: Ru
     drop(world, "a")
     intake_round(still)
 
-    still.daemon.context.hints.remember_page_token(before, "")
+    still.daemon.context.cache.remember_page_token(before, "")
     intake_round(still)
 
     assert present(still) == 1
@@ -180,7 +180,7 @@ def test_hints_ahead_of_the_ledger_are_not_believed(world: World, still: Running
     ahead = token(still)
     still.daemon.intake._drive.changes(ahead.token)
     later = still.daemon.context.drive.start_page_token()
-    still.daemon.context.hints.remember_page_token(PageToken(ahead.generation, ahead.feed_seq + 1, later), "")
+    still.daemon.context.cache.remember_page_token(PageToken(ahead.generation, ahead.feed_seq + 1, later), "")
 
     intake_round(still)
 
@@ -191,7 +191,7 @@ def test_hints_of_another_generation_are_not_believed(world: World, still: Runni
     intake_round(still)
     drop(world, "a")
     later = still.daemon.context.drive.start_page_token()
-    still.daemon.context.hints.remember_page_token(PageToken("another", 0, later), "")
+    still.daemon.context.cache.remember_page_token(PageToken("another", 0, later), "")
 
     intake_round(still)
 
@@ -220,7 +220,7 @@ def test_what_a_page_shows_is_told_before_the_next_is_asked_for(world: World, st
 def test_lost_hints_cost_only_requests(world: World, still: RunningDaemon) -> None:
     drop(world, "exam/a")
     intake_round(still)
-    shutil.rmtree(world.settings.hints_dir)
+    shutil.rmtree(world.settings.cache_dir)
     drop(world, "exam/b")
 
     intake_round(still)
@@ -251,7 +251,7 @@ def test_empty_pages_do_not_end_the_feed(world: World, still: RunningDaemon) -> 
 def test_a_change_that_the_feed_swallowed_is_found_by_the_crawl(world: World, still: RunningDaemon) -> None:
     intake_round(still)
     drop(world, "exam/a")
-    still.daemon.context.hints.remember_page_token(
+    still.daemon.context.cache.remember_page_token(
         PageToken(
             token(still).generation, token(still).feed_seq, still.daemon.context.drive.start_page_token()
         ),

@@ -18,14 +18,14 @@ def test_an_attempt_that_is_given_up_leaves_the_spool(world: World, running: Run
     world.drive.fault(r"/upload/", status=403, reason="storageQuotaExceeded", times=-1)
     exam(world, "exam", seed=1)
     running.until(
-        lambda: [entry.scope for entry in running.daemon.context.scopes.closed()] == [Scope.UPLOADS]
+        lambda: [entry.scope for entry in running.daemon.context.breakers.suspensions()] == [Scope.UPLOADS]
     )
     out = running.daemon.settings.spool_dir / "out"
     [volume] = out.glob("*/*.nii.gz")
     volume.write_bytes(b"altered")
 
     world.drive.clear_faults()
-    running.daemon.context.scopes.probe_now()
+    running.daemon.context.breakers.probe_now()
     delivered(world, running, {1: (1, 4)})
     settled_down(world, running)
 

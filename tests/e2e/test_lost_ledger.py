@@ -43,13 +43,13 @@ class Crash(BaseException):
     """The process dies here: nobody catches it."""
 
 
-def lose(world: World, *, hints: bool = False) -> None:
+def lose(world: World, *, cache: bool = False) -> None:
     """Delete the ledger and the spool; the hints too."""
     for path in world.settings.state_dir.glob("ledger.sqlite3*"):
         path.unlink()
     shutil.rmtree(world.settings.spool_dir, ignore_errors=True)
-    if hints:
-        shutil.rmtree(world.settings.hints_dir)
+    if cache:
+        shutil.rmtree(world.settings.cache_dir)
 
 
 def take_copy(world: World) -> Path:
@@ -144,12 +144,12 @@ def two_exams(world: World) -> None:
 # ── lost ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("hints", [False, True], ids=["hints kept", "hints lost too"])
-def test_a_lost_ledger_is_rebuilt_and_nothing_is_delivered_or_read_twice(world: World, hints: bool) -> None:
+@pytest.mark.parametrize("cache", [False, True], ids=["cache kept", "cache lost too"])
+def test_a_lost_ledger_is_rebuilt_and_nothing_is_delivered_or_read_twice(world: World, cache: bool) -> None:
     two_exams(world)
     assert world.run_once() == 0
     before, effects = ids(world), len(world.drive.history())
-    lose(world, hints=hints)
+    lose(world, cache=cache)
     requests = total(world)
 
     assert world.run_once() == 0
@@ -522,7 +522,7 @@ def test_lost_hints_beside_a_good_ledger_cost_only_requests(
     """Two looks, and no manifest is read: the ledger knows every content that the listings show."""
     two_exams(world)
     assert world.run_once() == 0
-    shutil.rmtree(world.settings.hints_dir)
+    shutil.rmtree(world.settings.cache_dir)
     monkeypatch.setattr(rebuild, "YOUNG_S", 0.0)
     requests, effects = total(world), len(world.drive.history())
 
@@ -538,7 +538,7 @@ def test_lost_hints_beside_a_good_ledger_cost_only_requests(
 def test_lost_hints_leave_what_is_under_way_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     write_series(world.source / "A", HEAD)
     run_and_crash(world, monkeypatch, uploads, "create", 3)
-    shutil.rmtree(world.settings.hints_dir)
+    shutil.rmtree(world.settings.cache_dir)
     monkeypatch.setattr(rebuild, "YOUNG_S", 0.0)
 
     with resting(world) as daemon:

@@ -27,7 +27,7 @@ def rounds(running: RunningDaemon, seconds: float) -> None:
 
 
 def paused(running: RunningDaemon) -> list[Scope]:
-    return [entry.scope for entry in running.daemon.context.scopes.closed()]
+    return [entry.scope for entry in running.daemon.context.breakers.suspensions()]
 
 
 @pytest.mark.parametrize("reason", ["accessNotConfigured", "dailyLimitExceeded"])
@@ -44,7 +44,7 @@ def test_a_service_that_is_refused_holds_no_revision(
         lambda: Scope.SERVICE in paused(running) or bool(running.daemon.context.ledger.revisions.held())
     )
     assert running.daemon.context.ledger.revisions.held() == []
-    running.daemon.context.scopes.probe_now()
+    running.daemon.context.breakers.probe_now()
     world.drive.clear_faults()
 
     delivered(world, running, {1: (2, 4)})
@@ -72,7 +72,7 @@ def test_paused_downloads_are_not_asked_for_again_and_again(world: World, runnin
     running.daemon.context.drive.download = fetch  # type: ignore[method-assign]
 
     assert tried < 5
-    running.daemon.context.scopes.probe_now()
+    running.daemon.context.breakers.probe_now()
     delivered(world, running, {2: (2, 4)})
 
 
@@ -84,8 +84,8 @@ def test_only_an_upload_shows_that_uploads_work_again(world: World, running: Run
     exam(world, "second", seed=4)
     running.until(lambda: Scope.UPLOADS in paused(running))
     opened = []
-    really = running.daemon.context.scopes.open
-    running.daemon.context.scopes.open = lambda scope: bool(opened.append(scope)) or really(scope)  # type: ignore[method-assign]
+    really = running.daemon.context.breakers.restore
+    running.daemon.context.breakers.restore = lambda scope: bool(opened.append(scope)) or really(scope)  # type: ignore[method-assign]
 
     late_slice(world, "first", 3, seed=3)
     newest = running.daemon.context.ledger.revisions.newest
@@ -93,7 +93,7 @@ def test_only_an_upload_shows_that_uploads_work_again(world: World, running: Run
 
     assert Scope.UPLOADS not in opened
     world.drive.clear_faults()
-    running.daemon.context.scopes.probe_now()
+    running.daemon.context.breakers.probe_now()
     delivered(world, running, {3: (2, 4), 4: (1, 4)})
 
 
@@ -165,9 +165,9 @@ def test_an_outcome_that_the_ledger_refuses_pauses_the_service(
 
     # Each free worker may have been at it when the first one failed; each tries its outcome, and then a wait.
     assert tried <= 2 * running.daemon.settings.work.transfer_workers
-    [closed] = running.daemon.context.scopes.closed()
+    [closed] = running.daemon.context.breakers.suspensions()
     assert (closed.scope, closed.code) == (Scope.SERVICE, "LEDGER_FULL")
-    running.daemon.context.scopes.probe_now()
+    running.daemon.context.breakers.probe_now()
     by_hand(running, lambda: bool(world.deliveries()))
     assert running.daemon.held_count() == 0
 
@@ -194,9 +194,9 @@ def test_a_fault_while_an_outcome_is_written_pauses_the_service(
     files.apply, files.hold = apply, hold  # type: ignore[method-assign]
 
     assert tried <= 2 * running.daemon.settings.work.transfer_workers
-    [closed] = running.daemon.context.scopes.closed()
+    [closed] = running.daemon.context.breakers.suspensions()
     assert (closed.scope, closed.code) == (Scope.SERVICE, "LEDGER_FAILED")
-    running.daemon.context.scopes.probe_now()
+    running.daemon.context.breakers.probe_now()
     by_hand(running, lambda: bool(world.deliveries()))
     assert running.daemon.held_count() == 0
 
@@ -209,14 +209,14 @@ def test_a_404_on_what_has_no_id_pauses_the_service(world: World, running: Runni
 
     def lost_and_paused() -> bool:
         # Again and again: a poll that is under way writes the page token it has just got.
-        shutil.rmtree(running.daemon.settings.hints_dir, ignore_errors=True)
+        shutil.rmtree(running.daemon.settings.cache_dir, ignore_errors=True)
         return paused(running) == [Scope.SERVICE]
 
     running.until(lost_and_paused)
-    [closed] = running.daemon.context.scopes.closed()
+    [closed] = running.daemon.context.breakers.suspensions()
     assert closed.code == "PAGE_TOKEN_REFUSED"
     world.drive.clear_faults()
-    running.daemon.context.scopes.probe_now()
+    running.daemon.context.breakers.probe_now()
     exam(world, "another", seed=19)
 
     delivered(world, running, {18: (1, 4), 19: (1, 4)})
@@ -229,7 +229,7 @@ def test_whatever_a_loop_meets_pauses_the_service(running: RunningDaemon, troubl
 
     running.daemon.troubled(trouble)
 
-    [closed] = running.daemon.context.scopes.closed()
+    [closed] = running.daemon.context.breakers.suspensions()
     assert (closed.scope, closed.code, closed.what) == (Scope.SERVICE, trouble.code, trouble.what)
 
 
@@ -243,7 +243,7 @@ def test_a_pause_with_a_full_spool_closes_no_series(tmp_path: Path) -> None:
         with RunningDaemon(world) as running:
             table = running.daemon.context.ledger.revisions
             running.until(lambda: running.daemon.workers.space_blocked and bool(table.gathering()))
-            running.daemon.context.scopes.pause()
+            running.daemon.context.breakers.pause()
             running.until(lambda: not running.daemon.workers.running())
             before = [row.key for row in table.gathering()]
             rounds(running, 2.0)
@@ -268,7 +268,7 @@ def test_a_full_drive_is_waited_for_not_blamed_on_the_spool(tmp_path: Path) -> N
             assert ledger.revisions.held() == []
             assert ledger.files.held() == []
             world.drive.clear_faults()
-            running.daemon.context.scopes.probe_now()
+            running.daemon.context.breakers.probe_now()
             running.until(lambda: sorted(inputs for _, inputs in revisions(world).values()) == [6, 30])
 
 
@@ -363,7 +363,9 @@ def test_a_source_folder_in_the_trash_is_no_idle_one(world: World, running: Runn
     service = world.drive.service()
 
     service.files().update(fileId=source_id, body={"trashed": True}).execute()
-    running.until(lambda: [entry.code for entry in running.daemon.context.scopes.closed()] == ["SOURCE_GONE"])
+    running.until(
+        lambda: [entry.code for entry in running.daemon.context.breakers.suspensions()] == ["SOURCE_GONE"]
+    )
     service.files().update(fileId=source_id, body={"trashed": False}).execute()
     running.until(lambda: paused(running) == [])
     exam(world, "another", seed=2)
@@ -394,7 +396,7 @@ def test_a_full_folder_pauses_what_goes_into_it_and_nothing_else(
     delivered(world, running, {1: (1, 4), 5: (1, 4)})
     rounds(running, 5.0)
 
-    assert [(entry.scope, entry.code) for entry in running.daemon.context.scopes.closed()] == [
+    assert [(entry.scope, entry.code) for entry in running.daemon.context.breakers.suspensions()] == [
         (Scope.FOLDER, "FOLDER_FULL")
     ]
     assert world.held() == []

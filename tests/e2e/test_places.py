@@ -191,10 +191,12 @@ def test_a_revoked_login_pauses_and_a_new_one_is_taken_up(
 
             world.drive.revoke_tokens()
             running.until(
-                lambda: [entry.code for entry in running.daemon.context.scopes.closed()] == ["LOGIN_LOST"]
+                lambda: (
+                    [entry.code for entry in running.daemon.context.breakers.suspensions()] == ["LOGIN_LOST"]
+                )
             )
             exam(world, "second", seed=8)
-            [closed] = running.daemon.context.scopes.closed()
+            [closed] = running.daemon.context.breakers.suspensions()
             assert closed.scope is Scope.SERVICE
             assert "sdd-dicom login" in closed.remedy
             write_login(world)

@@ -105,7 +105,7 @@ def test_a_second_daemon_on_one_state_ends_with_75(world: World) -> None:
             [
                 sys.executable,
                 "-m",
-                "daemon.cli.app",
+                "daemon.cli",
                 "run",
                 "--once",
                 "--config",

@@ -52,7 +52,7 @@ def test_a_folder_that_cannot_be_listed_keeps_nobody_waiting(world: World) -> No
     running.daemon.settling._rules = Rules(quiet_s=0.3, max_wait_s=1.0)
     with running:
         delivered(world, running, {2: (1, 4)})
-        assert running.daemon.context.scopes.closed() == []
+        assert running.daemon.context.breakers.suspensions() == []
         assert running.daemon.context.ledger.crawls.owed_listings() == 1
 
         failed.clear()
@@ -75,7 +75,7 @@ def test_an_id_that_cannot_be_asked_for_keeps_no_other_waiting(world: World, run
         )
     )
 
-    assert running.daemon.context.scopes.closed() == []
+    assert running.daemon.context.breakers.suspensions() == []
     assert len(failed) < 6
     failed.clear()
     delivered(world, running, {3: (1, 4), 4: (1, 4)})
@@ -89,7 +89,7 @@ def test_an_item_that_is_refused_stops_no_feed(world: World, running: RunningDae
     refused.mkdir()
     world.drive.scan()
     there = folder_id(world, "refused")
-    running.daemon.context.hints.forget_folder(there)
+    running.daemon.context.cache.forget_folder(there)
     world.drive.fault(rf"/files/{there}\?", status=403, reason="insufficientFilePermissions", times=-1)
     with running.daemon.context.ledger.write():
         running.daemon.context.ledger.crawls.ask([there])
@@ -97,7 +97,7 @@ def test_an_item_that_is_refused_stops_no_feed(world: World, running: RunningDae
     exam(world, "more", seed=6)
 
     delivered(world, running, {5: (1, 4), 6: (1, 4)})
-    assert running.daemon.context.scopes.closed() == []
+    assert running.daemon.context.breakers.suspensions() == []
 
 
 def test_a_lagging_listing_brings_no_deleted_file_back(world: World, running: RunningDaemon) -> None:

@@ -162,7 +162,7 @@ class TestServed:
         started: list[subprocess.Popen[str]] = []
 
         def start(faults: Path) -> subprocess.Popen[str]:
-            command = [sys.executable, "-m", "daemon.cli.app", "drive", "serve", str(tmp_path / "drive")]
+            command = [sys.executable, "-m", "daemon.cli", "drive", "serve", str(tmp_path / "drive")]
             environment = {**os.environ, "PYTHONPATH": str(ROOT)}
             environment.pop("SDD_DRIVE_TOKEN", None)
             process = subprocess.Popen(

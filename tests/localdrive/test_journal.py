@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from jsonschema import ValidationError
 
-from daemon.localdrive.api.bodies import hash_file
 from daemon.localdrive.process import DriveProcess
 from daemon.localdrive.settings import Settings
 from daemon.localdrive.store import store as store_module
+from daemon.localdrive.store.blobs import hash_file
 from daemon.localdrive.store.drive import Drive
 from daemon.localdrive.store.items import Blob
 from daemon.localdrive.store.rules import Caller

@@ -298,7 +298,7 @@ def test_a_name_in_an_exception_is_withheld_its_type_and_frames_stay(configure: 
     line = output.lines()[0]
     assert line["exception"] == "KeyError"
     assert "FileNotFoundError ENOENT" in line["traceback"]
-    assert re.search(r"tests/test_log\.py:\d+ in test_a_name_in_an_exception", line["traceback"])
+    assert re.search(r"outside/test_log\.py:\d+ in test_a_name_in_an_exception", line["traceback"])
     assert "FileNotFoundError ENOENT" in output.stderr()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daemon.rules.breakers import PROBE_AT_LEAST_EVERY_S, Scopes
+from daemon.rules.breakers import PROBE_AT_LEAST_EVERY_S, Breakers
 from daemon.rules.errors import Refused, Scope
 from daemon.service.failures import LONGEST_WAIT_S, wait_s
 
@@ -11,13 +11,13 @@ LOST = Refused("LOGIN_LOST", "the login is lost", scope=Scope.SERVICE)
 
 def test_a_login_lost_over_a_long_weekend_is_still_probed() -> None:
     """2,000 probes, two minutes apart, are less than three days; doubling must not run out of numbers."""
-    scopes = Scopes()
+    breakers = Breakers()
     for probe in range(2_000):
-        scopes.close(LOST, now=probe * PROBE_AT_LEAST_EVERY_S)
+        breakers.suspend(LOST, now=probe * PROBE_AT_LEAST_EVERY_S)
 
-    [closed] = scopes.closed()
+    [closed] = breakers.suspensions()
     assert closed.next_probe_epoch_s == 2_000 * PROBE_AT_LEAST_EVERY_S
-    assert scopes.allowance(Scope.DOWNLOADS, closed.next_probe_epoch_s) == 1
+    assert breakers.allowance(Scope.DOWNLOADS, closed.next_probe_epoch_s) == 1
 
 
 def test_an_item_may_wait_any_number_of_times() -> None:

@@ -157,7 +157,7 @@ def test_relative_paths_count_from_the_files_own_folder(
     assert settings.logs_dir == tmp_path / "logs"
     assert settings.token_file == tmp_path / "token.json"
     assert settings.control_socket == tmp_path.parent / "elsewhere" / "control.sock"
-    assert {settings.spool_dir.parent, settings.hints_dir.parent, settings.lock_file.parent} == {
+    assert {settings.spool_dir.parent, settings.cache_dir.parent, settings.lock_file.parent} == {
         settings.state_dir
     }
 

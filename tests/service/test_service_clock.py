@@ -15,13 +15,13 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from daemon.service import process
 from daemon.service.process import heed_signals
-from daemon.service.service import Every, Service
+from daemon.service.service import Interval, Service
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 YEARS = timedelta(days=3650)
 
 
-def scheduled(every: Every) -> Any:
+def scheduled(every: Interval) -> Any:
     """A job as the library holds it."""
     scheduler = BackgroundScheduler(timezone="UTC", job_defaults={"misfire_grace_time": None})
     scheduler.start(paused=True)
@@ -32,7 +32,7 @@ def scheduled(every: Every) -> Any:
 
 def test_a_clock_ten_years_ahead_makes_one_round_due_not_millions() -> None:
     """The library lists every round that was missed; its interval trigger would fill the memory."""
-    job = scheduled(Every(1.0, at_once=False))
+    job = scheduled(Interval(1.0, at_once=False))
 
     due = job._get_run_times(datetime.now(UTC) + YEARS)
 
@@ -40,9 +40,9 @@ def test_a_clock_ten_years_ahead_makes_one_round_due_not_millions() -> None:
 
 
 def test_the_first_round_comes_at_once_where_it_should() -> None:
-    assert Every(30.0, at_once=True).get_next_fire_time(None, NOW) == NOW
-    assert Every(30.0, at_once=False).get_next_fire_time(None, NOW) == NOW + timedelta(seconds=30)
-    assert Every(30.0, at_once=True).get_next_fire_time(NOW - YEARS, NOW) == NOW + timedelta(seconds=30)
+    assert Interval(30.0, at_once=True).get_next_fire_time(None, NOW) == NOW
+    assert Interval(30.0, at_once=False).get_next_fire_time(None, NOW) == NOW + timedelta(seconds=30)
+    assert Interval(30.0, at_once=True).get_next_fire_time(NOW - YEARS, NOW) == NOW + timedelta(seconds=30)
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ class RunningDaemon:
     def round(self) -> None:
         """Do once what the service's jobs do."""
         context = self.daemon.context
-        if context.scopes.allowance(Scope.SERVICE, context.clock.now()) != 0:
+        if context.breakers.allowance(Scope.SERVICE, context.clock.now()) != 0:
             self.daemon.intake.poll()
             self.daemon.serves()
             while self.daemon.intake.pay():

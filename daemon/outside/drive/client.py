@@ -19,10 +19,10 @@ from daemon.outside.drive.answers import (
     quoted,
 )
 from daemon.outside.drive.downloads import Download
-from daemon.outside.drive.errors import Act, Finding, bad_answer
+from daemon.outside.drive.errors import Act, Classified, bad_answer
 from daemon.outside.drive.requests import ANSWERED, Requests
 from daemon.outside.drive.uploads import Sessions, Source, Upload
-from daemon.outside.drive.wire import Exchange
+from daemon.outside.drive.wire import Request
 from daemon.rules.errors import NotThere, PageTokenRefused, Transient
 from daemon.rules.model import FOLDER_MIME, Account, ChangePage, File, FilePage
 
@@ -169,7 +169,7 @@ class Drive(Requests):
         """Delete an item for good. Raises NotThere, unless a try before this one may have deleted it."""
         tried = False
 
-        def build() -> Exchange:
+        def build() -> Request:
             return self.exchange(
                 "delete", Act.UPDATE, file_id, self.files.delete(fileId=file_id, supportsAllDrives=True)
             )
@@ -310,7 +310,7 @@ class Drive(Requests):
                     "LISTING_AGED", f"a page token of the list of {item or 'a search'} is refused"
                 )
                 aged.__cause__ = exc
-                patience.wait(Finding(aged, repeat=True), "list", item)
+                patience.wait(Classified(aged, repeat=True), "list", item)
 
     def _pages(self, item: str, query: str) -> list[File]:
         files: dict[str, File] = {}

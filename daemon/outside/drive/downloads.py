@@ -1,6 +1,6 @@
 """Bytes down: checked, in chunks of one revision, taken up again where they were cut.
 
-Everything is sent through the client's one passage. Source: reference/drive-api.md, section 3.
+Everything is sent through the client's transport. Source: reference/drive-api.md, section 3.
 """
 
 from __future__ import annotations

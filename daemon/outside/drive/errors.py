@@ -39,7 +39,7 @@ class Act(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Classified:
     """What became of a request that was not answered as wished.
 
     Args:
@@ -246,7 +246,7 @@ def scope_of(rule: Rule, act: Act) -> Scope:
 
 def finding_of_answer(
     *, status: int, headers: Mapping[str, str], body: bytes, act: Act, item: str, now_epoch_s: float
-) -> Finding:
+) -> Classified:
     """Return what an unwanted answer means.
 
     Args:
@@ -259,16 +259,16 @@ def finding_of_answer(
     told_s = retry_after_s(headers, now_epoch_s)
     what = f"Drive answered {status} to {act} of {item or 'the account'}"
 
-    def transient(code: str, *, repeat: bool = True, scope: Scope = Scope.ITEM) -> Finding:
+    def transient(code: str, *, repeat: bool = True, scope: Scope = Scope.ITEM) -> Classified:
         trouble = Transient(code, what, scope=scope, retry_after_s=told_s)
-        return Finding(trouble, repeat, doubtful=status >= 500 or status == 408, status=status)
+        return Classified(trouble, repeat, doubtful=status >= 500 or status == 408, status=status)
 
     if status >= 500 or status == 408:
         return transient("SERVER_ERROR")
     if status < 400:
         return transient("BAD_ANSWER")
     if status == 401:
-        return Finding(login_lost(what), status=status)
+        return Classified(login_lost(what), status=status)
     if status == 416:
         return transient("CHANGED_MEANWHILE", repeat=False)
     if status == 429 and (rule is None or rule.make is Refused):
@@ -278,10 +278,10 @@ def finding_of_answer(
     if status in (403, 404, 410) and not said.is_json:
         # A proxy's page or an empty body is no word of Drive's: taken for one, it would hold or lose a file.
         return transient("BAD_ANSWER")
-    return Finding(_by_status(status, said, act=act, item=item, what=what), status=status)
+    return Classified(_by_status(status, said, act=act, item=item, what=what), status=status)
 
 
-def _by_rule(rule: Rule, said: Body, *, act: Act, what: str, told_s: float | None, status: int) -> Finding:
+def _by_rule(rule: Rule, said: Body, *, act: Act, what: str, told_s: float | None, status: int) -> Classified:
     remedy = rule.remedy
     if rule is _FULL and "service accounts do not have storage" in said.message.lower():
         remedy = (
@@ -291,7 +291,7 @@ def _by_rule(rule: Rule, said: Body, *, act: Act, what: str, told_s: float | Non
         remedy = SHARE_OUTPUT if act in (Act.CREATE, Act.UPDATE) else SHARE_INPUT
     wait_s = rule.retry_after_s if rule.retry_after_s is not None else told_s
     trouble = rule.make(rule.code, what, remedy=remedy, scope=scope_of(rule, act), retry_after_s=wait_s)
-    return Finding(trouble, rule.repeat, rule.slow, status=status)
+    return Classified(trouble, rule.repeat, rule.slow, status=status)
 
 
 def _by_status(status: int, said: Body, *, act: Act, item: str, what: str) -> Trouble:

@@ -62,7 +62,7 @@ def lane_of(kind: str) -> Lane:
     return Lane.WRITES if kind in UPLOADS else Lane.READS
 
 
-class Turns:
+class FairShare:
     """Whose turn it is where both lanes wait: that of the one which has had less, measured by its share.
 
     A lane that comes back from idleness begins where the other one is: it has saved up one request, no more.
@@ -83,7 +83,7 @@ class Turns:
 
 
 @dataclass(frozen=True, slots=True)
-class Going:
+class Ticket:
     """A request that was let through, as each of the two rates counts it."""
 
     kind: str
@@ -130,24 +130,24 @@ class Lanes:
         """Return the time between two requests at the rate of now."""
         return self.units.mean_units / self.units.per_s
 
-    def go(self, kind: str, now: float) -> Going:
+    def go(self, kind: str, now: float) -> Ticket:
         """A request goes."""
         units = self.units.spend(now, price(kind))
         is_write = lane_of(kind) is Lane.WRITES
-        return Going(kind, units, self.writes.spend(now, _writes_of(kind)) if is_write else units)
+        return Ticket(kind, units, self.writes.spend(now, _writes_of(kind)) if is_write else units)
 
-    def gone(self, kind: str, now: float) -> Going:
+    def gone(self, kind: str, now: float) -> Ticket:
         """Return what stands for a request that nobody asked about before it went."""
-        return Going(kind, self.units.sent(now, price(kind)), self.writes.sent(now, _writes_of(kind)))
+        return Ticket(kind, self.units.sent(now, price(kind)), self.writes.sent(now, _writes_of(kind)))
 
-    def accepted(self, going: Going, now: float) -> None:
+    def accepted(self, going: Ticket, now: float) -> None:
         """Drive took it, whatever it answered."""
         self.units.accepted(now, going.units)
         if lane_of(going.kind) is Lane.WRITES:
             self._suspected = False
             self.writes.accepted(now, going.write)
 
-    def refused(self, going: Going, now: float, told_s: float | None, jitter: float) -> None:
+    def refused(self, going: Ticket, now: float, told_s: float | None, jitter: float) -> None:
         """Drive refused it for its rate; see `Rate.refused`."""
         if self._is_for_units(going.kind, now):
             self.units.refused(now, going.units, told_s, jitter)

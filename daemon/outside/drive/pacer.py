@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from daemon.outside.drive.lanes import FIRST_PAUSE_S, Going, Lane, Lanes, Turns, lane_of, price
+from daemon.outside.drive.lanes import FIRST_PAUSE_S, FairShare, Lane, Lanes, Ticket, lane_of, price
 
 QUEUE_MOST_S = 0.25
 """How much later at most the last in the queue looks again: the rate may have grown meanwhile."""
@@ -74,7 +74,7 @@ class Pacer:
         self._lock = threading.Lock()
         self._thread = threading.local()
         self._lanes = Lanes(clock(), units_per_minute, first_pause_s)
-        self._turns = Turns()
+        self._turns = FairShare()
         self._queues: dict[Lane, list[object]] = {lane: [] for lane in Lane}
         self._sent: Counter[str] = Counter()
         self._refused = 0
@@ -155,8 +155,8 @@ class Pacer:
         self._sent[kind] += 1
         self._thread.last = self._lanes.go(kind, now)
 
-    def _last(self, kind: str, now: float) -> Going:
-        last: Going | None = getattr(self._thread, "last", None)
+    def _last(self, kind: str, now: float) -> Ticket:
+        last: Ticket | None = getattr(self._thread, "last", None)
         return self._lanes.gone(kind, now) if last is None or last.kind != kind else last
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,7 +1,7 @@
 """The only module that knows Google's client: it builds the exchanges from its own description of the API.
 
 Addresses, parameters and bodies are the library's; its retries and media classes stay unused, as they re-send consumed bodies
-and take cut ones for whole (reference/drive-api.md, section 0). Every request goes through `Passage.attempt`.
+and take cut ones for whole (reference/drive-api.md, section 0). Every request goes through `Transport.attempt`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from googleapiclient.http import MediaIoBaseUpload, build_http
 from daemon.outside.drive.answers import FILE_FIELDS, file_of, json_of
 from daemon.outside.drive.auth import Authorizer
 from daemon.outside.drive.budget import Budget
-from daemon.outside.drive.errors import Act, Finding
+from daemon.outside.drive.errors import Act, Classified
 from daemon.outside.drive.pacer import Pacer
-from daemon.outside.drive.passage import Passage
-from daemon.outside.drive.wire import Deadline, Exchange
+from daemon.outside.drive.transport import Transport
+from daemon.outside.drive.wire import Deadline, Request
 from daemon.rules.errors import NotThere, Transient
 from daemon.rules.model import File
 
@@ -31,7 +31,7 @@ ANSWERED: Mapping[str, Any] = {"supportsAllDrives": True, "fields": FILE_FIELDS}
 """Of a request that answers with an item."""
 
 
-class Requests(Passage):
+class Requests(Transport):
     """Google Drive v3, or whatever speaks like it at `api_endpoint`. Safe to share between threads.
 
     Here is what requests are made of; `client.Drive` has the wishes.
@@ -122,14 +122,14 @@ class Requests(Passage):
 
     def media_exchange(
         self, file: File, *, pinned: bool, first: int, last: int | None, whole: Deadline
-    ) -> Exchange:
+    ) -> Request:
         """Return the request for the bytes `first` to `last` (inclusive; None: the whole file, without a range)."""
         if pinned:
             request = self.revisions.get_media(fileId=file.file_id, revisionId=file.head_revision_id)
         else:
             request = self.files.get_media(fileId=file.file_id, supportsAllDrives=True)
         ranged = {} if last is None else {"range": f"bytes={first}-{last}"}
-        return Exchange(
+        return Request(
             "download",
             Act.DOWNLOAD,
             file.file_id,
@@ -149,10 +149,10 @@ class Requests(Passage):
         item: str,
         request: Any,
         expected: frozenset[int] = frozenset({200, 201, 204}),
-    ) -> Exchange:
+    ) -> Request:
         """Return what Google's library has built as an exchange of ours."""
         body = request.body or b""
-        return Exchange(
+        return Request(
             kind,
             act,
             item,
@@ -170,7 +170,7 @@ class Requests(Passage):
     def create(self, kind: str, file_id: str, request: Callable[[], Any]) -> File:
         """Send a create with a reserved id; a 409 says that it exists, and it is read back."""
 
-        def build() -> Exchange:
+        def build() -> Request:
             return self.exchange(kind, Act.CREATE, file_id, request(), expected=frozenset({200, 201, 409}))
 
         file = self.send(
@@ -187,7 +187,7 @@ class Requests(Passage):
             except NotThere as exc:
                 unseen = Transient("NOT_YET_VISIBLE", f"{file_id} exists, but cannot be read")
                 unseen.__cause__ = exc
-                patience.wait(Finding(unseen, repeat=True), "get", file_id)
+                patience.wait(Classified(unseen, repeat=True), "get", file_id)
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 from loguru import logger
 
-from daemon.outside.drive.errors import Finding
+from daemon.outside.drive.errors import Classified
 from daemon.rules.errors import Transient
 
 BACKOFF_MOST_S = 32.0
 RENEWALS = 2
 
 
-class Patience:
+class RetryPolicy:
     """The tries of one request, or of one stretch of an upload without progress.
 
     Args:
@@ -43,7 +43,7 @@ class Patience:
         self._left = self._tries
         self._renewals = 0
 
-    def wait(self, finding: Finding, kind: str, item: str) -> None:
+    def wait(self, finding: Classified, kind: str, item: str) -> None:
         """Wait before the next try.
 
         Raises:
@@ -68,7 +68,7 @@ class Patience:
         if self._stop.wait(wait_s) if wait_s > 0 else self._stop.is_set():
             raise Transient("STOPPING", f"{kind} of {item}: the service stops")
 
-    def wait_s(self, finding: Finding) -> float:
+    def wait_s(self, finding: Classified) -> float:
         """Return the wait before the next try, seconds; a refusal for the rate waits at the pacer instead."""
         if finding.immediate or finding.slow:
             return 0.0

@@ -1,6 +1,6 @@
 """Bytes up: in one request, or by a session that a later process goes on with from the server's offset.
 
-Everything is sent through the client's one passage. Source: reference/drive-api.md, section 4.
+Everything is sent through the client's transport. Source: reference/drive-api.md, section 4.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from loguru import logger
 
 from daemon.outside.drive import transfers
 from daemon.outside.drive.answers import file_of, json_of
-from daemon.outside.drive.errors import Act, Finding, bad_answer
-from daemon.outside.drive.wire import Answer, Exchange
+from daemon.outside.drive.errors import Act, Classified, bad_answer
+from daemon.outside.drive.wire import Answer, Request
 from daemon.rules.errors import Refused, Transient, Trouble
 from daemon.rules.model import File, UploadSession
 
@@ -40,7 +40,7 @@ class Sessions(Protocol):
     def drop(self, file_id: str, /) -> None: ...
 
 
-class Unkept:
+class NullSessions:
     """Sessions of an upload that nobody goes on with in another process."""
 
     def get(self, _: str, /) -> UploadSession | None:
@@ -93,7 +93,7 @@ class Upload:
         self._requests, self._source, self._file_id, self._act = requests, source, file_id, act
         self._request, self._is_done = request, is_done
         self._resumes = sessions is not None
-        self._sessions: Sessions = sessions if sessions is not None else Unkept()
+        self._sessions: Sessions = sessions if sessions is not None else NullSessions()
         self._kind = str(act)
         self._progress = source.progress or transfers.nobody
         self._whole = transfers.whole_deadline(f"{act} of {file_id}", source.size_bytes)
@@ -183,7 +183,7 @@ class Upload:
         self._sessions.drop(self._file_id)
         return None
 
-    def _start_exchange(self) -> Exchange:
+    def _start_exchange(self) -> Request:
         request = self._request(self._requests.media_body(b"", self._source.mime_type, resumable=True))
         request.headers["x-upload-content-type"] = self._source.mime_type
         request.headers["x-upload-content-length"] = str(self._source.size_bytes)
@@ -192,7 +192,7 @@ class Upload:
         return replace(exchange, whole=self._whole)
 
     @staticmethod
-    def _request_key(start: Exchange) -> str:
+    def _request_key(start: Request) -> str:
         """Return what the session was begun with, as a hash: server, act, name, place and marks are fixed by then."""
         text = "\n".join([start.method, start.uri, start.headers["x-upload-content-type"]])
         return hashlib.sha256(text.encode() + b"\n" + start.body).hexdigest()
@@ -242,8 +242,8 @@ class Upload:
                 try:
                     return file_of(json_of(outcome, f"{self._act} of {self._file_id}"))
                 except Transient as exc:
-                    outcome = Finding(exc, repeat=True, doubtful=True)
-            if isinstance(outcome, Finding):
+                    outcome = Classified(exc, repeat=True, doubtful=True)
+            if isinstance(outcome, Classified):
                 if outcome.status == 409 and self._act is Act.CREATE:
                     return self._requests.get_ours(self._file_id)
                 if _is_lost(outcome, asked=ask):
@@ -270,7 +270,7 @@ class Upload:
                 idle = Transient(
                     "NO_PROGRESS", f"{self._act} of {self._file_id}: stuck at {offset} of {size} bytes"
                 )
-                patience.wait(Finding(idle, repeat=True), "chunk", self._file_id)
+                patience.wait(Classified(idle, repeat=True), "chunk", self._file_id)
             ask = stuck or offset >= size
 
     def _moved(self, session: UploadSession, answer: Answer) -> UploadSession:
@@ -289,10 +289,10 @@ class Upload:
             raise Refused("SPOOL_ALTERED", f"The result for {self._file_id} became shorter while it went up")
         return chunk
 
-    def _put(self, uri: str, offset: int, chunk: bytes) -> Exchange:
+    def _put(self, uri: str, offset: int, chunk: bytes) -> Request:
         size = self._source.size_bytes
         place = f"bytes {offset}-{offset + len(chunk) - 1}/{size}" if chunk else f"bytes */{size}"
-        return Exchange(
+        return Request(
             "chunk",
             self._act,
             self._file_id,
@@ -311,7 +311,7 @@ class Upload:
         return int(match.group(1)) + 1 if match else 0
 
 
-def _is_lost(finding: Finding, *, asked: bool) -> bool:
+def _is_lost(finding: Classified, *, asked: bool) -> bool:
     """Whether a session is refused for good: by any 4xx that does not pass.
 
     A 404 or 410 without Drive's own words may be a proxy's page. If the question for the offset gets one, too, a new

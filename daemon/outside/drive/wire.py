@@ -46,7 +46,7 @@ class Deadline:
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class Request:
     """One request as it goes over the wire. `uri` and `headers` may hold secrets and stay out of `repr`.
 
     Args:
@@ -95,7 +95,7 @@ class Dropped(Exception):
 class Bounds:
     """The limits of the exchange under way in this thread."""
 
-    def __init__(self, exchange: Exchange, stop: threading.Event) -> None:
+    def __init__(self, exchange: Request, stop: threading.Event) -> None:
         self._exchange, self._stop = exchange, stop
         self._until = time.monotonic() + exchange.deadline_s
 

@@ -157,7 +157,7 @@ class Crawls:
     def listed_under(self, folder_id: str) -> str:
         """Return the parent under which the folder was listed; empty when it is not known as part of the source.
 
-        The ledger answers this, not the hints: a hint may be ahead of the rows that a crash kept from being written.
+        The ledger answers this, not the cache: that may be ahead of the rows that a crash kept from being written.
         """
         found = self._db.value(
             "SELECT parent_id FROM folder WHERE folder_id = ? AND listed = 1", (folder_id,)

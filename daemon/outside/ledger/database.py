@@ -140,7 +140,7 @@ class Database:
             self._renew()
 
     def _renew(self) -> None:
-        """A backup was put back: Drive is further than this ledger, and the hints are not of its time."""
+        """A backup was put back: Drive is further than this ledger, and the cache is not of its time."""
         with self.write():
             self.set_meta("generation", secrets.token_hex(8))
             self.set_meta("rebuild", RESTORED)

@@ -30,7 +30,7 @@ class Cause(StrEnum):
     RESTORED = RESTORED
     """It is a backup."""
     AHEAD = "AHEAD"
-    """The hints are ahead: an older copy was put in its place."""
+    """The cache is ahead: an older copy was put in its place."""
     NO_HINTS = "NO_HINTS"
     """Nothing is left that could show it to be older."""
     OTHER_OUTPUT = "OTHER_OUTPUT"

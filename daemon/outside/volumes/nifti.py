@@ -23,7 +23,7 @@ from daemon.rules.errors import Refused, disk_full
 from daemon.rules.geometry import is_mosaic
 from daemon.rules.model import Instance, Volume
 from daemon.rules.series import undecodable_syntax
-from daemon.rules.spacing import Finding
+from daemon.rules.spacing import Remark
 
 __all__ = ["Conversion", "Limits", "assign_roles", "convert", "version"]
 
@@ -77,7 +77,7 @@ class Conversion:
     warnings: tuple[str, ...]
     arguments: tuple[str, ...]
     version: str
-    findings: tuple[Finding, ...]
+    findings: tuple[Remark, ...]
     log_path: Path
 
 
@@ -366,7 +366,7 @@ _UNCOMPRESSED = frozenset(
 )
 
 
-def _slices_missing(instances: Sequence[Instance], found: Sequence[Volume]) -> list[Finding]:
+def _slices_missing(instances: Sequence[Instance], found: Sequence[Volume]) -> list[Remark]:
     """Compare images in with slices out, where both are certain: single-frame images, no mosaics, one size."""
     if not instances or any(i.number_of_frames > 1 or is_mosaic(i) for i in instances):
         return []

@@ -182,7 +182,7 @@ class Results(Section):
 
 
 class State(Section):
-    """Where the ledger, the spool and the hints live."""
+    """Where the ledger, the spool and the cache live."""
 
     dir: Text = "state"
 
@@ -225,8 +225,8 @@ class Settings(Section):
         return self.state_dir / "spool"
 
     @property
-    def hints_dir(self) -> Path:
-        return self.state_dir / "hints"
+    def cache_dir(self) -> Path:
+        return self.state_dir / "cache"
 
     @property
     def ledger_file(self) -> Path:
@@ -246,7 +246,7 @@ class Settings(Section):
             "path",
             "state_dir",
             "spool_dir",
-            "hints_dir",
+            "cache_dir",
             "ledger_file",
             "backup_dir",
             "lock_file",

@@ -29,7 +29,7 @@ CLOCK_OFF_AT_MOST_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One thing that was looked at. `level` is ``ok``, ``note``, ``warning`` or ``problem``.
 
     `area` is ``credentials``, ``drive`` or ``machine``: it decides the exit code.
@@ -45,7 +45,7 @@ class Finding:
         return asdict(self)
 
 
-def look_at_drive(drive: Drive, ledger: Ledger | None, settings: Settings) -> list[Finding]:
+def look_at_drive(drive: Drive, ledger: Ledger | None, settings: Settings) -> list[CheckResult]:
     """Use the credentials, read the source, write into the output; stop where nothing further can work."""
     found = [_guarded("credentials", lambda: _credentials(drive))]
     if found[0].level == "problem":
@@ -62,7 +62,7 @@ def look_at_drive(drive: Drive, ledger: Ledger | None, settings: Settings) -> li
     return found
 
 
-def _guarded(name: str, look: Callable[[], Finding]) -> Finding:
+def _guarded(name: str, look: Callable[[], CheckResult]) -> CheckResult:
     try:
         return look()
     except Trouble as exc:
@@ -70,23 +70,23 @@ def _guarded(name: str, look: Callable[[], Finding]) -> Finding:
         unusable = isinstance(exc, places.Unusable) or exc.code == "SHARED_DRIVE_GONE"
         area = "credentials" if needs_person and not unusable else "drive"
         what = f"{exc.code}: {exc.what}"
-        return Finding(name, "problem", what, exc.remedy or "Look at the network, then try again", area)
+        return CheckResult(name, "problem", what, exc.remedy or "Look at the network, then try again", area)
 
 
-def _credentials(drive: Drive) -> Finding:
+def _credentials(drive: Drive) -> CheckResult:
     account = drive.account()
     if account.storage_limit_bytes is None:
-        return Finding("credentials", "ok", f"{account.email}, storage without a limit")
+        return CheckResult("credentials", "ok", f"{account.email}, storage without a limit")
     free = account.storage_limit_bytes - account.storage_usage_bytes
     if free < gigabytes(1):
         remedy = "Free or buy storage, or put the output into a shared drive"
-        return Finding(
+        return CheckResult(
             "credentials", "warning", f"{account.email}, only {free / 1e9:.2f} GB of storage left", remedy
         )
-    return Finding("credentials", "ok", f"{account.email}, {free / 1e9:.0f} GB of storage left")
+    return CheckResult("credentials", "ok", f"{account.email}, {free / 1e9:.0f} GB of storage left")
 
 
-def _source(drive: Drive, ledger: Ledger | None, settings: Settings, keep: list[File]) -> Finding:
+def _source(drive: Drive, ledger: Ledger | None, settings: Settings, keep: list[File]) -> CheckResult:
     source = places.find_source(drive, ledger, settings)
     keep.append(source)
     page = drive.list_children(source.file_id)
@@ -95,13 +95,15 @@ def _source(drive: Drive, ledger: Ledger | None, settings: Settings, keep: list[
     what = f"{source.file_id}, readable, {more}{len(page.files)} items in it"
     if barred:
         remedy = "Let their owner allow downloads for viewers"
-        return Finding("source", "warning", f"{what}, {barred} of them barred from download", remedy, "drive")
-    return Finding("source", "ok", what)
+        return CheckResult(
+            "source", "warning", f"{what}, {barred} of them barred from download", remedy, "drive"
+        )
+    return CheckResult("source", "ok", what)
 
 
 def _output(
     drive: Drive, ledger: Ledger | None, settings: Settings, sources: list[File], keep: list[File]
-) -> Finding:
+) -> CheckResult:
     reference = settings.drive.output
     output = places.known(drive, ledger, "output", reference) if ledger is not None else None
     output = output or places.find_folder(drive, reference, "output")
@@ -119,14 +121,16 @@ def _output(
                 break
             parent = children[0]
         keep.append(parent)
-        return Finding("output", "note", f"not there yet: the first start makes it, under {parent.file_id}")
+        return CheckResult(
+            "output", "note", f"not there yet: the first start makes it, under {parent.file_id}"
+        )
     if sources:
         places.check_output(drive, sources[0], output)
     keep.append(output)
-    return Finding("output", "ok", f"{output.file_id}, beside the source")
+    return CheckResult("output", "ok", f"{output.file_id}, beside the source")
 
 
-def _write(drive: Drive, folder: File, keep: list[File]) -> Finding:
+def _write(drive: Drive, folder: File, keep: list[File]) -> CheckResult:
     """Make a file of one byte and take it away: a service account may make folders and still be refused files."""
     data = b"\n"
     with tempfile.TemporaryDirectory(prefix="sdd-dicom-") as directory:
@@ -147,10 +151,10 @@ def _write(drive: Drive, folder: File, keep: list[File]) -> Finding:
         _take_away(drive, made.file_id)
     except Refused as exc:
         remedy = f"Give the account Editor (in a shared drive: Content manager), and delete {made.file_id}"
-        return Finding(
+        return CheckResult(
             "write", "problem", f"the probe {made.file_id} cannot be deleted: {exc.code}", remedy, "drive"
         )
-    return Finding("write", "ok", f"a file of one byte was made in {folder.file_id} and taken away")
+    return CheckResult("write", "ok", f"a file of one byte was made in {folder.file_id} and taken away")
 
 
 def _take_away(drive: Drive, file_id: str) -> None:
@@ -163,11 +167,11 @@ def _take_away(drive: Drive, file_id: str) -> None:
         drive.set_trashed(file_id, True)
 
 
-def _clock(probe: File, now: float) -> Finding:
+def _clock(probe: File, now: float) -> CheckResult:
     made = datetime.fromisoformat(probe.created_time.replace("Z", "+00:00")).timestamp()
     off_s = now - made
     if abs(off_s) > CLOCK_OFF_AT_MOST_S:
         way = "ahead of" if off_s > 0 else "behind"
         remedy = "Switch on time synchronisation (timedatectl set-ntp true)"
-        return Finding("clock", "problem", f"this machine is {abs(off_s):.0f} s {way} Drive", remedy)
-    return Finding("clock", "ok", f"{abs(off_s):.0f} s from Drive's")
+        return CheckResult("clock", "problem", f"this machine is {abs(off_s):.0f} s {way} Drive", remedy)
+    return CheckResult("clock", "ok", f"{abs(off_s):.0f} s from Drive's")

@@ -195,16 +195,16 @@ class Answers:
         now = context.clock.now()
         found = views.work(ledger, now)
         speed = views.rates(ledger, now)
-        closed = context.scopes.closed()
+        closed = context.breakers.suspensions()
         feed_read = daemon.intake.feed_read_epoch_s
         # Paused, closed, or before the first look at the feed: nobody can say how long it takes.
-        unknown = context.scopes.paused or bool(closed) or not feed_read
+        unknown = context.breakers.paused or bool(closed) or not feed_read
         return {
             "version": __version__,
             "running": True,
             "pid": os.getpid(),
             "uptime_s": round(time.monotonic() - self._started_s, 1),
-            "paused": context.scopes.paused,
+            "paused": context.breakers.paused,
             "closed": [
                 {
                     "scope": entry.scope,
@@ -292,7 +292,7 @@ class Answers:
         named = [self._target(str(text)) for text in asked.get("targets", [])]
         every, reason = bool(asked.get("all")), str(asked.get("reason", ""))
         done = actions.retry(context.ledger, named, context.clock.now(), every=every, reason=reason)
-        context.scopes.probe_now()
+        context.breakers.probe_now()
         logger.info("A person lets {} files and {} series be tried again", done["files"], done["series"])
         self._poll()
         return done
@@ -306,15 +306,15 @@ class Answers:
         return done
 
     def pause(self, paused: bool) -> Answer:
-        scopes = self._daemon.context.scopes
-        before = scopes.paused
+        breakers = self._daemon.context.breakers
+        before = breakers.paused
         if paused:
-            scopes.pause()
+            breakers.pause()
             self._keep_paused(True)
         else:
             self._keep_paused(False)
-            scopes.resume()
-            scopes.probe_now()
+            breakers.resume()
+            breakers.probe_now()
             self._poll()
         if before != paused:
             logger.info("A person {} the work", "paused" if paused else "resumed")

@@ -82,7 +82,7 @@ def _make_visible(job: Job, folder: File, seen_epoch_s: float, *, surely: bool =
         seen_epoch_s: when Drive last said where the folder lies.
         surely: raise where it cannot be made visible.
     """
-    drive, sightings = job.context.drive, job.context.sightings
+    drive, presence = job.context.drive, job.context.presence
     target_id = folders.live_target(job)
     if job.context.clock.now() - seen_epoch_s > STAGED_S:
         folder = drive.get(folder.file_id)
@@ -93,7 +93,7 @@ def _make_visible(job: Job, folder: File, seen_epoch_s: float, *, surely: bool =
     try:
         moved = drive.move(folder.file_id, to=target_id, from_=folder.parents[0])
     except Trouble as exc:
-        sightings.forget(target_id)
+        presence.forget(target_id)
         if surely or isinstance(exc, Transient) or exc.scope not in (Scope.ITEM, Scope.FOLDER):
             raise
         logger.debug("The move of {} was refused ({}); looking again", folder.file_id, exc.code)
@@ -101,7 +101,7 @@ def _make_visible(job: Job, folder: File, seen_epoch_s: float, *, surely: bool =
     if target_id in moved.parents and not moved.trashed:
         # No sighting of the target: that it is in the trash may show late here. Its own flag is read before the move.
         return True
-    sightings.forget(target_id)
+    presence.forget(target_id)
     if target_id in moved.parents:
         # It, or the target, was trashed meanwhile. Drive takes a delivery into the trash, and nobody would find it there.
         logger.warning("{} came into the trash; it goes back into staging", folder.file_id)

@@ -57,7 +57,7 @@ def _ensure(context: Context, parent_id: str, key: str, name: str, properties: M
             file_id=row.folder_id, name=name, parent_id=parent_id, properties=properties
         )
         if not folder.trashed:
-            context.sightings.saw(folder.file_id)
+            context.presence.saw(folder.file_id)
     except NotThere:
         raise
     except Refused as exc:
@@ -104,10 +104,10 @@ def live_target(job: Job) -> str:
         try:
             for folder_id in _mirrors(job, way[0]):
                 way.append(folder_id)
-            if job.context.sightings.is_fresh(way[-1]):
+            if job.context.presence.is_fresh(way[-1]):
                 return way[-1]
             if not job.context.drive.get(way[-1]).trashed:
-                job.context.sightings.saw(way[-1])
+                job.context.presence.saw(way[-1])
                 return way[-1]
         except NotThere:
             logger.debug("An output folder is not there")
@@ -141,7 +141,7 @@ def _forget_dead(job: Job, way: list[str]) -> None:
         if folder_id == job.context.places.output_id:
             raise _output_trashed(folder_id)
         logger.warning("The output folder {} was trashed or deleted; a new one is made", folder_id)
-        job.context.sightings.forget(folder_id)
+        job.context.presence.forget(folder_id)
         job.context.ledger.deliveries.forget_folder(folder_id)
         return
 

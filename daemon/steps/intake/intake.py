@@ -7,7 +7,7 @@ from functools import partial
 
 from loguru import logger
 
-from daemon.outside.cache import Hints, PageToken
+from daemon.outside.cache import Cache, PageToken
 from daemon.outside.clock import Clock
 from daemon.outside.drive.client import Drive
 from daemon.outside.ledger import Ledger, Listing, Shortcut, Whereabouts
@@ -17,8 +17,8 @@ from daemon.rules.model import Change
 from daemon.steps.intake import observations
 from daemon.steps.intake.observations import (
     Crawl,
-    Finding,
     Left,
+    Observation,
     Present,
     Reader,
     Recheck,
@@ -50,7 +50,7 @@ class Intake:
         *,
         drive: Drive,
         ledger: Ledger,
-        hints: Hints,
+        cache: Cache,
         tree: Tree,
         places: Places,
         clock: Clock,
@@ -61,7 +61,7 @@ class Intake:
     ) -> None:
         self._drive = drive
         self._ledger = ledger
-        self._hints = hints
+        self._cache = cache
         self._tree = tree
         self._places = places
         self._clock = clock
@@ -80,7 +80,7 @@ class Intake:
     def poll(self) -> int:
         """Read the feed to its end; return how many entries it had. Without changes it costs one request.
 
-        The rows of a page are committed with `feed_seq`, then (generation, feed_seq, token) goes to the hints:
+        The rows of a page are committed with `feed_seq`, then (generation, feed_seq, token) goes to the cache:
         stored first, a crash would lose changes; stored last, it only repeats them.
         """
         asked_at = self._clock.now()
@@ -141,7 +141,7 @@ class Intake:
                 scope=Scope.SERVICE,
             )
 
-    def _read(self, change: Change) -> list[Finding]:
+    def _read(self, change: Change) -> list[Observation]:
         """Return what an entry means. One item that Drive has trouble with must not keep the feed waiting."""
         try:
             return list(self._reader.change(change))
@@ -156,7 +156,7 @@ class Intake:
         A record of another generation, or one ahead of the ledger, means that the ledger was restored from a
         backup: changes between the two would be missed.
         """
-        record = self._hints.page_token(self._feed)
+        record = self._cache.page_token(self._feed)
         if (
             record is None
             or record.generation != self._ledger.crawls.generation
@@ -185,7 +185,7 @@ class Intake:
         self._ledger.set_meta(_CRAWL_DUE, str(min(float(self._ledger.meta(_CRAWL_DUE, "inf")), due_epoch_s)))
 
     def _keep_token(self, seq: int, token: str) -> None:
-        self._hints.remember_page_token(PageToken(self._ledger.crawls.generation, seq, token), self._feed)
+        self._cache.remember_page_token(PageToken(self._ledger.crawls.generation, seq, token), self._feed)
 
     def crawl(self, next_in_s: float | None = None) -> None:
         """Owe a true-up crawl: a feed can miss a change. The next one is due in `next_in_s`, or when it was anyhow."""
@@ -243,7 +243,7 @@ class Intake:
 
     def _recheck(self, folder_ids: list[str]) -> None:
         """Place anew what lies under folders that moved, went or came back: no entry tells of the files inside."""
-        left: list[Finding] = []
+        left: list[Observation] = []
         moved = []
         for parent_id in self._ledger.files.parents_in_use():
             climb = self._tree.climb(parent_id)
@@ -282,7 +282,7 @@ class Intake:
             self._ledger.crawls.answered(file_id)
             observations.write(self._ledger, found, self._clock.now())
 
-    def _answer(self, file_id: str) -> list[Finding]:
+    def _answer(self, file_id: str) -> list[Observation]:
         try:
             file = self._drive.get(file_id)
         except NotThere:
@@ -294,7 +294,7 @@ class Intake:
         if not file.is_folder:
             return list(self._reader.file(file))
         self._tree.remember(file)
-        found: list[Finding] = [Recheck(file_id)] if self._ledger.crawls.listed_under(file_id) else []
+        found: list[Observation] = [Recheck(file_id)] if self._ledger.crawls.listed_under(file_id) else []
         if self._tree.climb(file_id).whereabouts is Whereabouts.PRESENT:
             found.append(Crawl(file_id))
         return found
@@ -326,7 +326,7 @@ class Intake:
                 logger.bind(folder_id=listing.folder_id).warning("A folder cannot be listed: {}", exc.code)
                 break
             shown += len(page.files)
-            found: list[Finding] = []
+            found: list[Observation] = []
             folders = []
             for file in page.files:
                 if is_ours(file):
@@ -359,7 +359,7 @@ class Intake:
                 crawls.ask(crawls.shortcuts_not_listed(listing.folder_id, listing.listing_id))
             crawls.listed(listing, parent_id, self._forget_unlisted)
 
-    def _shortcut_target(self, shortcut: Shortcut, found: list[Finding]) -> list[str]:
+    def _shortcut_target(self, shortcut: Shortcut, found: list[Observation]) -> list[str]:
         """Look at what a shortcut stands for: a folder to list, or a file that counts as lying here."""
         try:
             target = self._drive.get(shortcut.target_id)

@@ -72,7 +72,7 @@ class Unclear:
     file_id: str
 
 
-Finding = Present | Left | ShortcutSeen | ShortcutGone | Crawl | Recheck | Unclear
+Observation = Present | Left | ShortcutSeen | ShortcutGone | Crawl | Recheck | Unclear
 
 
 class Reader:
@@ -82,14 +82,14 @@ class Reader:
         self._ledger = ledger
         self._tree = tree
 
-    def change(self, change: Change) -> Iterator[Finding]:
+    def change(self, change: Change) -> Iterator[Observation]:
         """Return what an entry of the feed means. An entry without a file is all that is left of an item."""
         if change.file is None or change.removed:
             yield from self.gone(change.file_id)
         else:
             yield from self.file(change.file)
 
-    def gone(self, file_id: str) -> Iterator[Finding]:
+    def gone(self, file_id: str) -> Iterator[Observation]:
         """The id answers no more: deleted, or out of this account's sight."""
         yield Left(file_id, Whereabouts.GONE)
         if self._ledger.crawls.shortcut(file_id) is not None:
@@ -98,7 +98,7 @@ class Reader:
         if self._ledger.crawls.listed_under(file_id):
             yield Recheck(file_id)
 
-    def file(self, file: File) -> Iterator[Finding]:
+    def file(self, file: File) -> Iterator[Observation]:
         """Return what the current state of an item means."""
         if is_ours(file):
             if file.is_folder:
@@ -115,7 +115,7 @@ class Reader:
             else:
                 yield Left(file.file_id, climb.whereabouts, file.version)
 
-    def _folder(self, file: File) -> Iterator[Finding]:
+    def _folder(self, file: File) -> Iterator[Observation]:
         self._tree.remember(file)
         listed_under = self._ledger.crawls.listed_under(file.file_id)
         if self._tree.climb(file.file_id).whereabouts is Whereabouts.PRESENT:
@@ -126,7 +126,7 @@ class Reader:
         elif listed_under:
             yield Recheck(file.file_id)
 
-    def _shortcut(self, file: File) -> Iterator[Finding]:
+    def _shortcut(self, file: File) -> Iterator[Observation]:
         climb = Whereabouts.TRASHED
         if not file.explicitly_trashed and file.parents:
             found = self._tree.climb(file.parents[0])
@@ -140,7 +140,7 @@ class Reader:
             yield ShortcutGone(file.file_id)
 
 
-def write(ledger: Ledger, findings: Sequence[Finding], now: float, *, listing_id: int = 0) -> None:
+def write(ledger: Ledger, findings: Sequence[Observation], now: float, *, listing_id: int = 0) -> None:
     """Write findings down inside the caller's transaction. Files that leave together are judged together."""
     left: list[tuple[str, Whereabouts, int]] = []
     for finding in findings:

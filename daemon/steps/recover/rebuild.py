@@ -8,7 +8,7 @@ from datetime import datetime
 
 from loguru import logger
 
-from daemon.outside.cache import Hints
+from daemon.outside.cache import Cache
 from daemon.outside.ledger import Cause, Ledger
 from daemon.rules import markers
 from daemon.rules.model import File
@@ -27,12 +27,12 @@ _NEVER_TRUSTED = frozenset({Cause.LOST, Cause.RESTORED, Cause.AHEAD})
 """Causes that prove that an older or another ledger is in place: what was made last may be hidden altogether."""
 
 
-def owe_if_needed(ledger: Ledger, hints: Hints, feed: str, output_id: str, now: float) -> None:
-    """Decide at start whether the ledger may be older than the output, and write it down before the hints change."""
+def owe_if_needed(ledger: Ledger, cache: Cache, feed: str, output_id: str, now: float) -> None:
+    """Decide at start whether the ledger may be older than the output, and write it down before the cache changes."""
     rebuilding = ledger.rebuilding
     if rebuilding.cause is not None:
         return
-    record, crawls = hints.page_token(feed), ledger.crawls
+    record, crawls = cache.page_token(feed), ledger.crawls
     cause = None
     if record is not None and record.generation != crawls.generation:
         cause = Cause.LOST

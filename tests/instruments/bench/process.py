@@ -152,7 +152,7 @@ class Program:
 
 def sdd_dicom(*arguments: str) -> list[str]:
     """Return the command that runs the program of this source tree."""
-    return [sys.executable, "-m", "daemon.cli.app", *arguments]
+    return [sys.executable, "-m", "daemon.cli", *arguments]
 
 
 def environment() -> dict[str, str]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from statistics import mean
 
 from daemon.localdrive.server.quota import WRITES, Bucket, Minute
-from daemon.outside.drive.lanes import Going, Lanes, price
+from daemon.outside.drive.lanes import Lanes, Ticket, price
 from tests.instruments.bench import bars
 from tests.instruments.bench.bars import Tail
 from tests.instruments.bench.figures import Figure
@@ -115,14 +115,14 @@ def simulate(case: Case) -> list[Tail]:
             latency_s = bars.LATENCY_S + chance.uniform(-bars.JITTER_S, bars.JITTER_S)
             plan(now + latency_s, "arrive", lanes.go(kind, now))
         elif what == "arrive":
-            assert isinstance(about, Going)
+            assert isinstance(about, Ticket)
             taken, step = server.takes(about.kind, now), server.step(now)
             if now >= (step + 1) * case.step_s - case.tail_s:
                 accepted_units[step] += about.units.units * taken
                 counts[step][not taken] += 1
             plan(now + SERVED_S, "accept" if taken else "refuse", about)
         else:
-            assert isinstance(about, Going)
+            assert isinstance(about, Ticket)
             if what == "accept":
                 lanes.accepted(about, now)
             else:

@@ -339,7 +339,7 @@ class Checker:
     def _token(self) -> None:
         """The page token is never ahead of the ledger."""
         meta = dict(self._rows("SELECT key, value FROM meta"))
-        cache = self._home / "state" / "hints" / "tokens" / "cache.db"
+        cache = self._home / "state" / "cache" / "tokens" / "cache.db"
         if not cache.exists():
             return
         connection = sqlite3.connect(f"file:{cache}?mode=ro", uri=True)

@@ -46,7 +46,7 @@ def token_first_unchecked(state_dir: Path) -> None:
     token_first(state_dir)
 
     def token(self: Intake) -> str:
-        record = self._hints.page_token(self._feed)
+        record = self._cache.page_token(self._feed)
         return record.token if record is not None else ""
 
     Intake._kept_token = token  # type: ignore[method-assign]

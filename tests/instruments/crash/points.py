@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
-from daemon.outside.cache import Hints
-from daemon.outside.drive.passage import Passage
+from daemon.outside.cache import Cache
+from daemon.outside.drive.transport import Transport
 from daemon.outside.ledger.database import Database
 
 BEFORE, AFTER = "before", "after"
@@ -70,15 +70,15 @@ class Points:
         """Put the points into this process, for good: only for one that was forked to be killed."""
         # Class attributes need plain functions, which `around` returns: they bind like methods.
         Database._commit = self.around("commit", Database._commit)  # type: ignore[method-assign]
-        Hints.remember_page_token = self.around("token", Hints.remember_page_token)  # type: ignore[method-assign]
-        Passage._transmit = self.around(_exchange, Passage._transmit)  # type: ignore[method-assign]
+        Cache.remember_page_token = self.around("token", Cache.remember_page_token)  # type: ignore[method-assign]
+        Transport._transmit = self.around(_exchange, Transport._transmit)  # type: ignore[method-assign]
         # pathlib looks both up when it is called, so Path.rename and Path.replace are among them.
         os.rename = self.around("rename", os.rename)
         os.replace = self.around("rename", os.replace)
         os.fsync = self.around("fsync", os.fsync)
 
 
-def _exchange(_: Passage, exchange: Any) -> str:
+def _exchange(_: Transport, exchange: Any) -> str:
     return f"transmit:{exchange.kind}"
 
 

@@ -214,7 +214,7 @@ def _path_of(descriptor: int) -> str:
 
 
 def _place(path: str) -> str:
-    for word in ("hints", "ledger.sqlite3", "spool/tmp", "spool/in", "spool/out", "logs", "backup"):
+    for word in ("cache", "ledger.sqlite3", "spool/tmp", "spool/in", "spool/out", "logs", "backup"):
         if f"/{word}" in path:
             return word
     return "state"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.outside.cache import FolderHint, Hints, PageToken
+from daemon.outside.cache import Cache, CachedFolder, PageToken
 from daemon.outside.drive.auth import write_private
 from daemon.outside.ledger import Database, Ledger, backup
 from daemon.outside.spool import Spool, sync_directory, sync_file
@@ -230,8 +230,8 @@ def ledger(state: Path) -> None:
         opened.set_meta("number", str(number))
 
 
-def hints(state: Path) -> None:
-    kept = Hints(state / "hints")
+def cache(state: Path) -> None:
+    kept = Cache(state / "cache")
     for number in range(COMMITS):
         kept.remember_page_token(PageToken("g", number, f"token-{number}"))
     for number in range(COMMITS):
@@ -241,8 +241,8 @@ def hints(state: Path) -> None:
 def folder_moved(state: Path) -> None:
     """Two pages of the feed, read by two processes; the second one says that the folder was moved."""
     for version, parent_id in enumerate(("old", "new")):
-        kept = Hints(state / "hints")
-        kept.remember_folder(FolderHint("folder", "name", parent_id, version))
+        kept = Cache(state / "cache")
+        kept.remember_folder(CachedFolder("folder", "name", parent_id, version))
         kept.remember_page_token(PageToken("g", version, f"token-{version}"))
         if version == 0:
             kept.close()
@@ -514,8 +514,8 @@ def test_the_ledger_keeps_every_commit(tmp_path: Path) -> None:
 
 def test_hints_keep_the_token_and_may_lose_the_rest(tmp_path: Path) -> None:
     metadata = set()
-    for state in Run(tmp_path, hints).all():
-        kept = Hints(state / "hints")
+    for state in Run(tmp_path, cache).all():
+        kept = Cache(state / "cache")
 
         assert kept.page_token() == PageToken("g", COMMITS - 1, f"token-{COMMITS - 1}")
 
@@ -527,7 +527,7 @@ def test_hints_keep_the_token_and_may_lose_the_rest(tmp_path: Path) -> None:
 def test_no_folder_is_older_than_the_token(tmp_path: Path) -> None:
     """The feed does not tell a second time where a folder is now."""
     for state in Run(tmp_path, folder_moved).all():
-        kept = Hints(state / "hints")
+        kept = Cache(state / "cache")
         hint = kept.folder("folder")
 
         assert kept.page_token() == PageToken("g", 1, "token-1")

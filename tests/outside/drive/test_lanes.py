@@ -10,9 +10,9 @@ from daemon.localdrive.server.quota import Bucket, Minute
 from daemon.outside.drive.lanes import (
     START_UNITS_PER_S,
     START_WRITES_PER_S,
+    FairShare,
     Lane,
     Lanes,
-    Turns,
     lane_of,
     price,
 )
@@ -226,7 +226,7 @@ class TestWhatARefusalIsAbout:
 
 
 class TestTurns:
-    def had(self, turns: Turns, lane: Lane, rounds: int, units: dict[Lane, float]) -> float:
+    def had(self, turns: FairShare, lane: Lane, rounds: int, units: dict[Lane, float]) -> float:
         """Let whoever is first go; return the lane's part of all units."""
         total = dict.fromkeys(Lane, 0.0)
         for _ in range(rounds):
@@ -238,13 +238,13 @@ class TestTurns:
     @given(st.floats(5, 200), st.floats(5, 200))
     def test_where_both_wait_uploads_get_a_quarter(self, read_units, write_units):
         units = {Lane.READS: read_units, Lane.WRITES: write_units}
-        part = self.had(Turns(), Lane.WRITES, 2000, units)
+        part = self.had(FairShare(), Lane.WRITES, 2000, units)
 
         assert part == pytest.approx(0.25, abs=0.03)
 
     def test_an_idle_hour_of_uploads_saves_nothing_up(self):
         """Else results of a long night would stop the intake of the morning."""
-        turns = Turns()
+        turns = FairShare()
         for _ in range(1000):
             turns.goes(Lane.READS, 200)
         part = self.had(turns, Lane.WRITES, 100, {Lane.READS: 200, Lane.WRITES: 50})

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from daemon.outside.drive import passage, transfers, uploads, wire
+from daemon.outside.drive import transfers, transport, uploads, wire
 from daemon.outside.drive.wire import Deadline
 from daemon.outside.ledger import Ledger
 from daemon.rules.errors import Refused, Transient
@@ -211,7 +211,7 @@ def test_waiting_for_the_quota_is_no_slowness(server, tmp_path, monkeypatch):
     """Each chunk waits for most of the time that the whole may take; the clock is the test's."""
     ahead_s = 0.0
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() + ahead_s, time=time.time)
-    for module in (wire, passage):
+    for module in (wire, transport):
         monkeypatch.setattr(module, "time", clock)
     drive = quick_drive(server.url)
 

@@ -13,22 +13,22 @@ from typing import Any, cast
 import pytest
 
 from daemon.localdrive.process import DriveProcess
-from daemon.outside.cache import Hints
+from daemon.outside.cache import Cache
 from daemon.outside.clock import Clock
 from daemon.outside.drive.auth import LocalToken
 from daemon.outside.drive.client import Drive
 from daemon.outside.drive.pacer import Pacer
-from daemon.outside.drive.wire import Answer, Exchange
+from daemon.outside.drive.wire import Answer, Request
 from daemon.outside.ledger import Ledger, Place, RevisionRow
 from daemon.outside.spool import Spool
 from daemon.rules import markers
-from daemon.rules.breakers import Scopes
+from daemon.rules.breakers import Breakers
 from daemon.rules.model import File, Instance
 from daemon.rules.outcomes import Converted, Delivered, Filed, MadeResult, Reserved, RevisionOutcome
 from daemon.steps.context import Context
 from daemon.steps.deliver.deliver import deliver
 from daemon.steps.deliver.reserve import reserve
-from daemon.steps.presence import Sightings
+from daemon.steps.presence import PresenceCache
 from daemon.steps.tree import Places, Tree
 
 NAME = "3_AXIAL_1f2e3d4c"
@@ -50,14 +50,14 @@ class Wire:
     """Wraps the client's one exchange: counts, and dies at the n-th, before or after its effect."""
 
     def __init__(self, drive: Drive) -> None:
-        self._transmit: Callable[[Exchange], Answer] = drive._transmit
+        self._transmit: Callable[[Request], Answer] = drive._transmit
         drive._transmit = self  # type: ignore[method-assign]
         self.kinds: list[str] = []
         self.die_at = 0
         self.die_on = ""
         self.after_effect = False
 
-    def __call__(self, exchange: Exchange) -> Answer:
+    def __call__(self, exchange: Request) -> Answer:
         self.kinds.append(exchange.kind)
         dies = len(self.kinds) == self.die_at or exchange.kind == self.die_on
         if dies and not self.after_effect:
@@ -76,7 +76,7 @@ class World:
     """One source, output and staging parent on the shared Drive, and one state directory."""
 
     ledger: Ledger
-    hints: Hints
+    cache: Cache
     context: Context
 
     def __init__(self, drive: Drive, wire: Wire, state: Path) -> None:
@@ -96,21 +96,21 @@ class World:
         """A new process over the same state."""
         if hasattr(self, "ledger"):
             self.ledger.close()
-            self.hints.close()
+            self.cache.close()
         self.wire.reset()
         self.ledger = Ledger(self._state / "ledger.sqlite3")
-        self.hints = Hints(self._state / "hints")
+        self.cache = Cache(self._state / "cache")
         self.context = Context(
             settings=cast(Any, None),
             clock=Clock(),
             ledger=self.ledger,
-            hints=self.hints,
+            cache=self.cache,
             drive=self.drive,
             spool=self.spool,
             places=self.places,
-            tree=Tree(self.drive, self.hints, self.ledger.crawls, self.places),
-            scopes=Scopes(),
-            sightings=Sightings(lambda: 0.0),  # one moment, however slow the machine is
+            tree=Tree(self.drive, self.cache, self.ledger.crawls, self.places),
+            breakers=Breakers(),
+            presence=PresenceCache(lambda: 0.0),  # one moment, however slow the machine is
         )
         return self.context
 

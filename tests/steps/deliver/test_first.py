@@ -395,7 +395,7 @@ def test_a_home_that_left_the_source_is_still_known(world: World) -> None:
     revision = world.convert(world.file_instances(uid="2"))
     world.reserve(revision)
     world.drive.move(world.exam_id, to=world.top_id, from_=world.source_id)
-    world.hints.forget_folder(world.exam_id)
+    world.cache.forget_folder(world.exam_id)
     world.ledger.database.execute("UPDATE series SET folder_name = 'two' WHERE series_id = 2")
     world.deliver(revision)
 

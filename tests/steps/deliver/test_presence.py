@@ -13,7 +13,7 @@ from daemon.rules.lifecycle import SeriesState
 from daemon.rules.outcomes import Abandoned, Delivered
 from daemon.steps.deliver import folders
 from daemon.steps.deliver.deliver import STAGED_S, deliver
-from daemon.steps.presence import LASTS_S, Sightings
+from daemon.steps.presence import LASTS_S, PresenceCache
 
 from .conftest import FIRST, NAME, World
 
@@ -80,9 +80,9 @@ def test_a_sighting_is_of_a_moment(world: World) -> None:
     """Later the target is asked for again."""
     key = _two(world)
     moment = [0.0]
-    sightings = Sightings(lambda: moment[0])
-    world.context = replace(world.context, sightings=sightings)
-    sightings.saw(world.children(world.output_id)[0].file_id)
+    presence = PresenceCache(lambda: moment[0])
+    world.context = replace(world.context, presence=presence)
+    presence.saw(world.children(world.output_id)[0].file_id)
     moment[0] = LASTS_S + 1
     world.wire.reset()
     world.deliver(world.revision(*key))
@@ -257,10 +257,10 @@ def test_a_folder_taken_out_of_staging_just_before_the_move_is_followed(
 
 
 def test_what_is_forgotten_is_asked_for() -> None:
-    sightings = Sightings()
-    sightings.saw("a")
-    assert sightings.is_fresh("a")
-    sightings.forget("a")
+    presence = PresenceCache()
+    presence.saw("a")
+    assert presence.is_fresh("a")
+    presence.forget("a")
 
-    assert not sightings.is_fresh("a")
-    assert not sightings.is_fresh("never seen")
+    assert not presence.is_fresh("a")
+    assert not presence.is_fresh("never seen")

@@ -191,7 +191,7 @@ class Checks:
     def _token_is_not_ahead(self) -> None:
         """What lies before the stored token is in the ledger, or is owed."""
         context = self._world.daemon.context
-        record = context.hints.page_token()
+        record = context.cache.page_token()
         crawls = context.ledger.crawls
         if record is None or record.generation != crawls.generation:
             return
@@ -424,7 +424,7 @@ class Checks:
         assert not world.daemon.context.ledger.crawls.owes()
         assert world.daemon.context.ledger.files.unread() == (0, 0)
         assert world.daemon.context.ledger.revisions.open_count() == 0
-        assert not world.daemon.context.scopes.closed()
+        assert not world.daemon.context.breakers.suspensions()
         live = {
             item.file_id
             for item in self._drive.items.values()

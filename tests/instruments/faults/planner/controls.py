@@ -40,7 +40,7 @@ def token_first(patch: pytest.MonkeyPatch) -> None:
         def ask(token: str) -> Any:
             page = changes(token)
             following = page.next_page_token or page.new_start_page_token
-            self._hints.remember_page_token(
+            self._cache.remember_page_token(
                 PageToken(self._ledger.crawls.generation, self._ledger.crawls.feed_seq, following), self._feed
             )
             return page

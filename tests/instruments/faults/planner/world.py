@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from loguru import logger
 
-from daemon.outside.cache import Hints, PageToken
+from daemon.outside.cache import Cache, PageToken
 from daemon.outside.volumes import nifti
 from daemon.rules.config import FolderRef, Settings
 from daemon.rules.config import settings as sections
@@ -67,7 +67,7 @@ class ModelClock:
         return self.wall() - self.now()
 
 
-class ModelHints(Hints):
+class ModelCache(Cache):
     """The hints over dictionaries that outlive a restart."""
 
     def __init__(
@@ -195,8 +195,8 @@ class World:
         patch.setattr(assembly, "Clock", lambda: ModelClock(self.time))
         patch.setattr(
             assembly,
-            "Hints",
-            lambda _: ModelHints(
+            "Cache",
+            lambda _: ModelCache(
                 self.hints_kept, lambda: ModelClock(self.time).wall(), lambda: self._point("token")
             ),
         )
@@ -273,7 +273,7 @@ class World:
         """Read the feed to its end; return how many entries there were."""
 
         def job() -> int:
-            if self.daemon.context.scopes.allowance(Scope.SERVICE, self.now) == 0:
+            if self.daemon.context.breakers.allowance(Scope.SERVICE, self.now) == 0:
                 return 0
             entries = self.daemon.intake.poll()
             self.daemon.serves()

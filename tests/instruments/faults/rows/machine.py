@@ -30,9 +30,9 @@ DAY_S, YEAR_S = 86_400.0, 365.25 * 86_400.0
 
 # ── 31: the disk is full ─────────────────────────────────────────────────────────────────────────────────────────
 
-_PLACES = ("", "", "ledger.sqlite3", "/spool/", "/hints/", "/logs/")
+_PLACES = ("", "", "ledger.sqlite3", "/spool/", "/cache/", "/logs/")
 """What is full: everything, or what lies on a disk of its own."""
-_WRITES_IN = {"ledger.sqlite3": 500, "/spool/": 50, "/hints/": 350, "/logs/": 8}
+_WRITES_IN = {"ledger.sqlite3": 500, "/spool/": 50, "/cache/": 350, "/logs/": 8}
 
 
 def _full(chance: random.Random, seed: int) -> Plan:

@@ -1,4 +1,4 @@
-"""The one passage over real HTTP: what is repeated, what is not, and what nobody may notice."""
+"""The transport over real HTTP: what is repeated, what is not, and what nobody may notice."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from daemon.service.service import REST_AT_MOST_S, Rest, Service
+from daemon.service.service import REST_AT_MOST_S, Idle, Service
 
 QUEUE = int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text()) + 10
 """More messages than a socket holds that nobody reads."""
@@ -23,18 +23,18 @@ def rounds() -> list[float]:
 
 
 @pytest.fixture
-def rest(rounds: list[float]) -> Rest:
-    return Rest(rounds.append)
+def rest(rounds: list[float]) -> Idle:
+    return Idle(rounds.append)
 
 
-def test_after_a_round_that_found_nothing_it_sleeps(rest: Rest, rounds: list[float]) -> None:
+def test_after_a_round_that_found_nothing_it_sleeps(rest: Idle, rounds: list[float]) -> None:
     rest.begin_round()
     rest.lie_down()
 
     assert rounds == [REST_AT_MOST_S]
 
 
-def test_news_wakes_it_at_once_and_only_once(rest: Rest, rounds: list[float]) -> None:
+def test_news_wakes_it_at_once_and_only_once(rest: Idle, rounds: list[float]) -> None:
     """A crawl brings news with each folder: the dispatch, awake already, is not asked for again."""
     rest.begin_round()
     rest.lie_down()
@@ -44,7 +44,7 @@ def test_news_wakes_it_at_once_and_only_once(rest: Rest, rounds: list[float]) ->
     assert rounds == [REST_AT_MOST_S, 0.0]
 
 
-def test_what_came_while_the_round_looked_keeps_it_awake(rest: Rest, rounds: list[float]) -> None:
+def test_what_came_while_the_round_looked_keeps_it_awake(rest: Idle, rounds: list[float]) -> None:
     """The round may have missed it."""
     rest.begin_round()
     rest.wake()
@@ -53,7 +53,7 @@ def test_what_came_while_the_round_looked_keeps_it_awake(rest: Rest, rounds: lis
     assert rounds == []
 
 
-def test_it_may_sleep_after_the_round_that_saw_the_news(rest: Rest, rounds: list[float]) -> None:
+def test_it_may_sleep_after_the_round_that_saw_the_news(rest: Idle, rounds: list[float]) -> None:
     rest.wake()
     rest.begin_round()
     rest.lie_down()
@@ -71,7 +71,14 @@ class Life:
         self.jobs: list[tuple[str, float]] = []
         self.service = Service(SimpleNamespace(drive=SimpleNamespace(poll_interval_s=30.0)))  # type: ignore[arg-type]
         monkeypatch.setattr(self.service, "_run_in", lambda seconds, name: self.jobs.append((name, seconds)))
-        told = {"entries": 0, "owed": 0, "moved": 0, "running": {}, "closed": [], "wait_s": None} | daemon
+        told = {
+            "entries": 0,
+            "owed": 0,
+            "moved": 0,
+            "running": {},
+            "suspensions": [],
+            "wait_s": None,
+        } | daemon
         owed = [True] * told["owed"]
         self.service._daemon = SimpleNamespace(  # type: ignore[assignment]
             dispatch=lambda: told["moved"],
@@ -81,7 +88,7 @@ class Life:
             intake=SimpleNamespace(poll=lambda: told["entries"], pay=lambda: bool(owed and owed.pop())),
             context=SimpleNamespace(
                 clock=SimpleNamespace(now=lambda: 0.0),
-                scopes=SimpleNamespace(closed=lambda: told["closed"], allowance=lambda *_: None),
+                breakers=SimpleNamespace(suspensions=lambda: told["suspensions"], allowance=lambda *_: None),
             ),
         )
 
@@ -91,9 +98,9 @@ def test_a_clock_that_is_set_wakes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     life = Life(monkeypatch)
     life.service._dispatch()
     life.jobs.clear()
-    life.service._rest.begin_round()
+    life.service._idle.begin_round()
     life.service._mind_the_clock(3600.0, 0.0)
-    life.service._rest.lie_down()
+    life.service._idle.lie_down()
 
     assert life.jobs == []
 
@@ -110,7 +117,7 @@ def test_with_nothing_to_do_the_dispatch_sleeps(monkeypatch: pytest.MonkeyPatch)
     [
         pytest.param({"moved": 1}, id="something moved"),
         pytest.param({"running": {"key": "a step"}}, id="a step runs"),
-        pytest.param({"closed": ["a scope"]}, id="a scope is to be probed"),
+        pytest.param({"suspensions": ["a scope"]}, id="a scope is to be probed"),
         pytest.param({"wait_s": 0.0}, id="something is due"),
         pytest.param({"wait_s": 900.0}, id="something is parked"),
     ],

@@ -1,6 +1,6 @@
-"""The one passage: every request of the program, chunks included, is paced, sent, classified and repeated here.
+"""The one way to Drive: every request of the program, chunks included, is paced, sent, classified and repeated here.
 
-The only user of httplib2 and of google-auth's transport. `Passage._transmit` is exactly one HTTP exchange; a test
+The only user of httplib2 and of google-auth's transport. `Transport._transmit` is exactly one HTTP exchange; a test
 harness may wrap it.
 """
 
@@ -22,10 +22,10 @@ import httplib2
 
 from daemon.outside.drive.auth import Authorizer, trouble_of
 from daemon.outside.drive.budget import Budget
-from daemon.outside.drive.errors import Finding, bad_answer, finding_of_answer, login_lost
+from daemon.outside.drive.errors import Classified, bad_answer, finding_of_answer, login_lost
 from daemon.outside.drive.lanes import price
 from daemon.outside.drive.pacer import Pacer, PacerState
-from daemon.outside.drive.retry import Patience
+from daemon.outside.drive.retry import RetryPolicy
 from daemon.outside.drive.wire import (
     BLOCK_BYTES,
     Answer,
@@ -33,7 +33,7 @@ from daemon.outside.drive.wire import (
     BoundedConnection,
     Bounds,
     Dropped,
-    Exchange,
+    Request,
     set_bounds,
 )
 from daemon.rules.errors import Scope, Transient, Trouble
@@ -58,7 +58,7 @@ class _Secure(BoundedConnection, httplib2.HTTPSConnectionWithTimeout):  # type: 
     pass
 
 
-class Passage:
+class Transport:
     """Sends exchanges, each thread over connections of its own (httplib2 is not thread-safe)."""
 
     def __init__(
@@ -103,13 +103,13 @@ class Passage:
         """What the pacer allows just now."""
         return self._pacer.state()
 
-    def patience(self) -> Patience:
+    def patience(self) -> RetryPolicy:
         """Return the tries of something new."""
-        return Patience(self._tries, self._stop, first_s=self._backoff_s)
+        return RetryPolicy(self._tries, self._stop, first_s=self._backoff_s)
 
     def send(
         self,
-        build: Callable[[], Exchange],
+        build: Callable[[], Request],
         read: Callable[[Answer], T],
         already: Callable[[], T | None] | None = None,
     ) -> T:
@@ -128,13 +128,13 @@ class Passage:
                 try:
                     return read(outcome)
                 except Transient as exc:
-                    outcome = Finding(exc, repeat=True, doubtful=True, status=outcome.status)
+                    outcome = Classified(exc, repeat=True, doubtful=True, status=outcome.status)
             patience.wait(outcome, exchange.kind, exchange.item)
             if outcome.doubtful and already is not None and (done := already()) is not None:
                 return done
 
-    def attempt(self, exchange: Exchange) -> Answer | Finding:
-        """The one passage: pace, send once, classify. Every request of the program goes through here.
+    def attempt(self, exchange: Request) -> Answer | Classified:
+        """The one way to Drive: pace, send once, classify. Every request of the program goes through here.
 
         Raises:
             Transient: ``STOPPING``; ``BUDGET_SPENT``: no more downloads today.
@@ -159,14 +159,14 @@ class Passage:
                 raise
             # More bytes than the file has will come again, and a transfer whose time is up must end.
             final = exc.code in ("SIZE_MISMATCH", "TOO_SLOW")
-            return Finding(exc, isinstance(exc, Transient) and not final, doubtful=True)
+            return Classified(exc, isinstance(exc, Transient) and not final, doubtful=True)
         except Dropped as exc:
             # A kept connection that the server had closed long ago is no sign of trouble: try at once.
             lost = Transient("CONNECTION_LOST", f"no answer to {exchange.act} of {exchange.item}")
-            return Finding(lost, repeat=True, immediate=exc.stale, doubtful=True)
+            return Classified(lost, repeat=True, immediate=exc.stale, doubtful=True)
         except google.auth.exceptions.GoogleAuthError as exc:
             trouble = trouble_of(exc)
-            return Finding(trouble, isinstance(trouble, Transient))
+            return Classified(trouble, isinstance(trouble, Transient))
         except (httplib2.HttpLib2Error, http.client.HTTPException, OSError) as exc:
             return _finding_of_exception(exchange, exc)
         if is_download:
@@ -190,7 +190,7 @@ class Passage:
             self._pacer.accepted(exchange.kind)
         return finding
 
-    def _transmit(self, exchange: Exchange) -> Answer:
+    def _transmit(self, exchange: Request) -> Answer:
         """Exactly one HTTP exchange; chunks, session starts and questions for the offset included."""
         transport = self._transport()
         headers = {**exchange.headers, **self._authorization(transport)}
@@ -240,20 +240,20 @@ class Passage:
         credentials.apply(headers)  # type: ignore[no-untyped-call]
         return headers
 
-    def _renewed(self, exchange: Exchange) -> Finding:
+    def _renewed(self, exchange: Request) -> Classified:
         """Drive refuses the token: get another one. `Patience` allows that twice for one request."""
         try:
             self._authorize.renew(google_auth_httplib2.Request(self._transport()), self._thread.token)
         except Trouble as exc:
             # Not a 401: a token that was never had has not been refused.
-            return Finding(exc, isinstance(exc, Transient))
+            return Classified(exc, isinstance(exc, Transient))
         except (httplib2.HttpLib2Error, http.client.HTTPException, OSError) as exc:
             return _finding_of_exception(exchange, exc)
         lost = login_lost(f"Drive refuses fresh tokens for {exchange.act} of {exchange.item}")
-        return Finding(lost, repeat=True, immediate=True, status=401)
+        return Classified(lost, repeat=True, immediate=True, status=401)
 
 
-def _finding_of_exception(exchange: Exchange, exc: BaseException) -> Finding:
+def _finding_of_exception(exchange: Request, exc: BaseException) -> Classified:
     """Return what a failed exchange means. The exception's own text may quote addresses and is not used."""
     what = f"{exchange.act} of {exchange.item or 'the account'} ({type(exc).__name__})"
     if isinstance(exc, TimeoutError):
@@ -272,4 +272,4 @@ def _finding_of_exception(exchange: Exchange, exc: BaseException) -> Finding:
     else:
         trouble = Transient("CONNECTION_LOST", what)
     trouble.__cause__ = exc
-    return Finding(trouble, repeat=True, doubtful=True)
+    return Classified(trouble, repeat=True, doubtful=True)
