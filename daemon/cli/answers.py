@@ -94,8 +94,8 @@ def why(settings: Settings, text: str) -> Answer:
         return ControlClient(settings).get("/why", target=text)
     except NotRunning:
         pass
+    from daemon.rules.readiness import Block, Now, Rules
     from daemon.service.control import history
-    from daemon.steps.settle import Now, Rules
 
     rules = Rules(quiet_s=settings.series.quiet_s, max_wait_s=settings.series.max_wait_s)
     with reading(settings) as ledger:
@@ -104,6 +104,7 @@ def why(settings: Settings, text: str) -> Answer:
             feed_read_epoch_s=0.0,
             source_known=not ledger.crawls.owes(),
             download_clock_s=ledger.series.last_filed_clock_s(),
+            blocked=Block.REBUILD if ledger.rebuilding.cause else None,
         )
         return _with_target(
             settings, ledger, text, lambda target: history.why(ledger, target, rules, now)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from daemon.cli.format import counted, duration, size, when
+from daemon.rules.readiness import Block, How
 
 Row = Mapping[str, Any]
 
@@ -21,10 +22,16 @@ _IGNORED = {
     "EMPTY_FILE": "it is empty",
     "GOOGLE_DOC": "it is a Google document, which has no bytes of its own",
 }
-_SETTLED = {
-    "quiet": "nothing new had come for a while and nothing in its folder was unread",
-    "max_wait": "no instance of it had come for series.max_wait_s, though its folder was still busy",
-    "spool_full": "the spool was full and it had waited longest",
+_SETTLED: dict[str, str] = {
+    How.QUIET: "no new instance came for series.quiet_s, and everything in its exam folder was read",
+    How.AT_ONCE: "everything in its exam folder was read; it did not wait for late instances (run --once, or series.quiet_s = 0)",
+    How.REBUILD: "a person asked for a rebuild, so it did not wait for late instances",
+    How.MAX_WAIT: "downloads ran for series.max_wait_s without a new instance of it; its exam folder was still busy",
+    How.SPOOL_FULL: "the spool was full, and it had gone longest without a new instance",
+}
+_BLOCKED: dict[str, str] = {
+    Block.REBUILD: "No series settles now: the ledger may be older than the output folder, which is read first.",
+    Block.SUSPENDED: "No series settles now: the service is suspended (sdd-dicom status shows why).",
 }
 
 
@@ -144,25 +151,41 @@ def _series_now(series: Row) -> Iterator[str]:
 
 
 def _gathering(series: Row) -> Iterator[str]:
-    yield f"Its revision {series['revision']} gathers instances."
-    waits = series["waits_for"]
-    if not waits:
-        yield "Nothing is missing: it settles with the next round."
-    for wait in waits:
-        yield "  " + _wait(wait)
+    """Yield settling's own answer: what is missing, and when the series settles without it."""
+    ready = series["readiness"]
+    yield f"Revision {series['revision']} collects instances (GATHERING)."
+    if not ready["missing"]:
+        yield "  Nothing is missing. It settles in the next round."
+    elif ready["how"] == How.MAX_WAIT:
+        yield "  It settles as it is in the next round: no new instance came for series.max_wait_s. Missing:"
+    else:
+        yield "  It does not settle yet:"
+    for missing in ready["missing"]:
+        yield f"  - {_missing(missing)}"
+    if ready["missing"] and ready["closes_in_s"]:
+        left = duration(ready["closes_in_s"])
+        yield f"  It settles without that after {left} more of downloads in which no new instance of it comes (series.max_wait_s)."
 
 
-def _wait(wait: Row) -> str:
-    left = duration(wait["left_s"]) if "left_s" in wait else ""
+def _missing(missing: Row) -> str:
+    kind = missing["kind"]
+    if kind == "blocked":
+        return _BLOCKED[missing["by"]]
+    if kind == "not_quiet":
+        left = duration(missing["left_s"])
+        return (
+            f"Its newest instance came a short time ago. It must stay quiet for {left} more (series.quiet_s)."
+        )
+    if kind == "own_files_unread":
+        return f"{counted(missing['files'], 'file')} of this series changed on Drive and must be read again."
+    if kind == "folder_unread":
+        return f"{counted(missing['files'], 'unread file')} in the same exam folder may belong to it."
     return {
-        "instances": "None of its instances lies in the source any more.",
-        "source": "Not yet: folders of the source are still to be listed, so there may be more of it.",
-        "a": "(a) not yet: one of its own files has newer content that is not read.",
-        "b": f"(b) not yet: its newest instance came a short time ago; {left} of silence are missing (series.quiet_s).",
-        "feed": "(b) not yet: the feed of changes has to be read once more since then.",
-        "c": f"(c) not yet: {counted(wait.get('count', 0), 'unread file')} in the same exam folder may belong to it.",
-        "escape": f"At the latest it settles as it stands after {left} more of downloading without an instance of it.",
-    }[wait["condition"]]
+        "held": f"It is held: {missing.get('code')}.",
+        "no_instances": "None of its instances is in the source folder now.",
+        "source_not_listed": "The listing of the source folder is not complete, so more instances may exist.",
+        "feed_not_read": "The feed of changes has not been read since its newest instance became old enough.",
+    }[kind]
 
 
 def _delivery(series: Row) -> Iterator[str]:

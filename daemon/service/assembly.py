@@ -17,6 +17,7 @@ from daemon.outside.spool import Spool, gigabytes
 from daemon.rules.breakers import PAUSED, Breakers
 from daemon.rules.config import Settings
 from daemon.rules.errors import Kind, Refused, Scope, Transient, Trouble, of_the_disk
+from daemon.rules.readiness import Block, Now, Rules
 from daemon.service.connection import Connection
 from daemon.service.lock import lock
 from daemon.service.workers import Workers
@@ -27,7 +28,7 @@ from daemon.steps.deliver.orphans import sweep_litter
 from daemon.steps.intake.intake import Intake
 from daemon.steps.pipeline import LANE_SCOPES, Lane
 from daemon.steps.recover.rebuild import Rebuild, owe_if_needed
-from daemon.steps.settle import SPOOL_TOO_SMALL, Now, Rules, Settling
+from daemon.steps.settle import SPOOL_TOO_SMALL, Settling
 from daemon.steps.tree import Tree
 
 LONGEST_PARK_S = 24 * 3600.0
@@ -217,18 +218,28 @@ class Daemon:
                 context.spool.drop_inputs(ledger.series.spool_keys_of(series_id))
                 for key in ledger.revisions.finished_attempts(series_id):
                     context.spool.drop_results(*key)
-            settled = self.settling.settle(
-                Now(
-                    epoch_s=now,
-                    feed_read_epoch_s=self.intake.feed_read_epoch_s,
-                    source_known=not context.ledger.crawls.owes(),
-                    download_clock_s=self.workers.download_clock_s,
-                )
-            )
+            settled = self.settling.settle(self.settling_now(ledger, now))
             started = self.workers.fill()
             if not started:
                 started = self._make_room(now)
             return settled + started
+
+    def settling_now(self, ledger: Ledger, now: float) -> Now:
+        """Return what settling depends on beside the series.
+
+        Args:
+            ledger: any connection to the daemon's ledger.
+            now: epoch seconds.
+        """
+        breakers = self.context.breakers
+        suspended = breakers.allowance((), now) == 0 and not breakers.paused
+        return Now(
+            epoch_s=now,
+            feed_read_epoch_s=self.intake.feed_read_epoch_s,
+            source_known=not ledger.crawls.owes(),
+            download_clock_s=self.workers.download_clock_s,
+            blocked=Block.REBUILD if self.rebuild.owed else Block.SUSPENDED if suspended else None,
+        )
 
     def _probe_disk(self, now: float) -> None:
         """Ask the disk itself whether it works again: nothing that needs it may be there to be tried."""

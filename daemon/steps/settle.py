@@ -4,40 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from loguru import logger
 
-from daemon.outside.ledger import Ledger, MemberRow, RevisionRow, SeriesRow
+from daemon.outside.ledger import Ledger, MemberRow, RevisionRow
 from daemon.outside.log import about
 from daemon.rules.lifecycle import SeriesState
+from daemon.rules.readiness import How, Now, Rules, Situation, readiness
 from daemon.rules.series import content_key
 
 SPOOL_TOO_SMALL = "SPOOL_TOO_SMALL"
 LOOK_EVERY_S = 10.0
 """A series that only waits for silence is looked at so often: reading all of its instances costs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How long silence must last. Seconds; `quiet_s` 0 for `run --once`."""
-
-    quiet_s: float
-    max_wait_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Now:
-    """What a decision depends on beside the ledger.
-
-    `feed_read_epoch_s`: when the feed was last read to its end; `source_known`: no listing or question is owed;
-    `download_clock_s`: seconds during which downloads ran.
-    """
-
-    epoch_s: float
-    feed_read_epoch_s: float
-    source_known: bool
-    download_clock_s: float
 
 
 def input_set(members: Sequence[MemberRow], delivered: Iterable[tuple[str, str, str]]) -> list[MemberRow]:
@@ -66,14 +45,52 @@ def input_set(members: Sequence[MemberRow], delivered: Iterable[tuple[str, str, 
     return present + vanished
 
 
+def next_set(ledger: Ledger, series_id: int, *, is_rebuild: bool = False) -> list[MemberRow]:
+    """Return `input_set` for the next revision of a series; a rebuild is made of what lies in the source now."""
+    n = 0 if is_rebuild else ledger.series.get(series_id).delivered_n
+    delivered = [entry.key for entry in ledger.revisions.inputs(series_id, n)] if n else []
+    return input_set(ledger.series.members(series_id), delivered)
+
+
+def situation_of(
+    ledger: Ledger,
+    revision: RevisionRow,
+    found: Sequence[MemberRow],
+    rules: Rules,
+    now: Now,
+    *,
+    count_at_most: int = 1,
+) -> Situation:
+    """Return what the ledger knows of a gathering revision, for `readiness`.
+
+    Args:
+        found: its `next_set`.
+        count_at_most: unread files are counted so far; the decision needs only to know whether there is one.
+    """
+    newest_epoch_s = max((member.first_seen_epoch_s for member in found), default=0.0)
+    until = rules.siblings_until(newest_epoch_s, is_rebuild=revision.deliberate)
+    folder_ids = sorted({member.exam_folder_id for member in found})
+    return Situation(
+        instances=len(found),
+        newest_epoch_s=newest_epoch_s,
+        own_unread=ledger.series.count_own_unread(revision.series_id, at_most=count_at_most),
+        folder_unread=ledger.series.count_folder_unread(
+            folder_ids, until, now.epoch_s, at_most=count_at_most
+        ),
+        filed_clock_s=ledger.series.filed_clock_s(revision.series_id),
+        is_rebuild=revision.deliberate,
+        held_code=revision.held_code,
+    )
+
+
 class Settling:
     """Opens revisions and settles them. One thread at a time uses it."""
 
     def __init__(self, ledger: Ledger, rules: Rules) -> None:
         self._ledger = ledger
-        self._rules = rules
-        self._quiet_at: dict[tuple[int, int], tuple[float, float]] = {}
-        """Revision → when it was looked at, and when its silence ends; epoch seconds. Forgotten when its set changes."""
+        self.rules = rules
+        self._newest: dict[tuple[int, int], tuple[float, float]] = {}
+        """Revision → when it was read, and when its newest instance was first seen; epoch seconds. Dropped when its set changes."""
 
     # ── when does a revision start? ──────────────────────────────────────────────────────────────────────────
 
@@ -100,11 +117,11 @@ class Settling:
         series = self._ledger.series.get(series_id)
         newest = table.newest(series_id)
         if newest is not None:
-            self._quiet_at.pop(newest.key, None)
+            self._newest.pop(newest.key, None)
         if newest is not None and newest.state is SeriesState.GATHERING and not newest.held_code:
             if series.wanted:
                 table.make_deliberate(newest)
-            elif self._is_left(newest, series.delivered_n):
+            elif self._is_left(newest):
                 # Kept, it would be under way for ever, and its bytes in the spool. What comes back begins another.
                 table.supersede(newest, now)
             return
@@ -115,7 +132,7 @@ class Settling:
                 table.supersede(newest, now)
             table.begin(series_id, now, download_clock_s=download_clock_s, deliberate=True)
             return
-        found = self._next_set(series_id, series.delivered_n)
+        found = next_set(self._ledger, series_id)
         if newest is None:
             if found:
                 table.begin(series_id, now, download_clock_s=download_clock_s)
@@ -126,12 +143,12 @@ class Settling:
             if found and content_key(member.md5_checksum for member in found) != before:
                 table.begin(series_id, now, download_clock_s=download_clock_s)
 
-    def _is_left(self, revision: RevisionRow, delivered_n: int) -> bool:
+    def _is_left(self, revision: RevisionRow) -> bool:
         """Whether nothing that a gathering revision could be made of is, or may still be, in the source."""
         if self._ledger.series.one_present(revision.series_id) is not None:
             return False
-        found = self._next_set(revision.series_id, delivered_n, deliberate=revision.deliberate)
-        return not found and not self._ledger.series.known_file_unread(revision.series_id)
+        found = next_set(self._ledger, revision.series_id, is_rebuild=revision.deliberate)
+        return not found and not self._ledger.series.count_own_unread(revision.series_id, at_most=1)
 
     def _key_before(self, newest: RevisionRow, delivered_n: int) -> str:
         if newest.state is SeriesState.IGNORED:
@@ -160,84 +177,58 @@ class Settling:
         if found and (delivered is None or delivered.content_key != key):
             table.begin(newest.series_id, now, download_clock_s=download_clock_s)
 
-    def _next_set(self, series_id: int, delivered_n: int, *, deliberate: bool = False) -> list[MemberRow]:
-        delivered = (
-            [entry.key for entry in self._ledger.revisions.inputs(series_id, delivered_n)]
-            if delivered_n and not deliberate
-            else []
-        )
-        return input_set(self._ledger.series.members(series_id), delivered)
-
     # ── when is it complete? ─────────────────────────────────────────────────────────────────────────────────
 
     def settle(self, now: Now) -> int:
         """Settle what is complete; return how many revisions that were."""
         settled = 0
         gathering = self._ledger.revisions.gathering()
-        for key in self._quiet_at.keys() - {revision.key for revision in gathering}:
-            del self._quiet_at[key]
+        for key in self._newest.keys() - {revision.key for revision in gathering}:
+            del self._newest[key]
         for revision in gathering:
-            if self._has_waited(revision, now) or not self._surely_incomplete(revision, now):
+            if not self._is_surely_incomplete(revision, now):
                 settled += self._settle_if_complete(revision, now)
         return settled
 
-    def _surely_incomplete(self, revision: RevisionRow, now: Now) -> bool:
-        """Whether a few rows already show that silence does not last yet; `_complete` looks at all of them."""
-        if not now.source_known:
-            return True
-        looked_at, quiet_at = self._quiet_at.get(revision.key, (-math.inf, 0.0))
-        if looked_at <= now.epoch_s < looked_at + LOOK_EVERY_S and not _silent(quiet_at, now):
-            return True
-        one = self._ledger.series.one_present(revision.series_id)
-        if one is None:
-            return False
-        folder_id, first_seen_epoch_s = one
-        quiet_at = first_seen_epoch_s + self._quiet_s(revision)
-        return not _silent(quiet_at, now) or self._ledger.series.folder_unread(
-            (folder_id,), self._siblings_until(quiet_at), now.epoch_s
+    def _is_surely_incomplete(self, revision: RevisionRow, now: Now) -> bool:
+        """Whether a few rows already show that the revision does not settle; `situation_of` reads all of them.
+
+        What one of its instances lacks, the series lacks.
+        """
+        looked_at, newest_epoch_s = self._newest.get(revision.key, (-math.inf, -math.inf))
+        if not looked_at <= now.epoch_s < looked_at + LOOK_EVERY_S:
+            newest_epoch_s = -math.inf
+        one = Situation(
+            instances=1,
+            newest_epoch_s=newest_epoch_s,
+            own_unread=0,
+            folder_unread=0,
+            filed_clock_s=self._ledger.series.filed_clock_s(revision.series_id),
+            is_rebuild=revision.deliberate,
         )
-
-    def _quiet_s(self, revision: RevisionRow) -> float:
-        return 0.0 if revision.deliberate else self._rules.quiet_s
-
-    def _siblings_until(self, quiet_at: float) -> float:
-        """Return until when a sibling that is not read yet must have been seen to count."""
-        # Where silence need not last (`run --once`), nothing else says that a sibling seen a moment later still comes.
-        return quiet_at if self._rules.quiet_s else math.inf
-
-    def _has_waited(self, revision: RevisionRow, now: Now) -> bool:
-        waited_s = now.download_clock_s - self._ledger.series.filed_clock_s(revision.series_id)
-        return waited_s >= self._rules.max_wait_s
+        if readiness(one, self.rules, now).how is None:
+            return True
+        present = self._ledger.series.one_present(revision.series_id)
+        if present is None:
+            return False
+        folder_id, first_seen_epoch_s = present
+        until = self.rules.siblings_until(first_seen_epoch_s, is_rebuild=revision.deliberate)
+        unread = self._ledger.series.count_folder_unread((folder_id,), until, now.epoch_s, at_most=1)
+        one = replace(one, newest_epoch_s=first_seen_epoch_s, folder_unread=unread)
+        return readiness(one, self.rules, now).how is None
 
     def _settle_if_complete(self, revision: RevisionRow, now: Now) -> bool:
-        series = self._ledger.series.get(revision.series_id)
-        found = self._next_set(revision.series_id, series.delivered_n, deliberate=revision.deliberate)
-        if not found:
-            return False
-        how = self._complete(revision, found, now)
-        if not how:
-            return False
-        return self._close(revision, found, series, how, now.epoch_s)
+        found = next_set(self._ledger, revision.series_id, is_rebuild=revision.deliberate)
+        situation = situation_of(self._ledger, revision, found, self.rules, now)
+        if found:
+            self._newest[revision.key] = (now.epoch_s, situation.newest_epoch_s)
+        ready = readiness(situation, self.rules, now)
+        return ready.how is not None and self._close(revision, found, ready.how, now.epoch_s)
 
-    def _complete(self, revision: RevisionRow, found: Sequence[MemberRow], now: Now) -> str:
-        """Return how the set counts as complete (``quiet``, ``max_wait``); empty while it does not."""
-        quiet_at = max(member.first_seen_epoch_s for member in found) + self._quiet_s(revision)
-        self._quiet_at[revision.key] = (now.epoch_s, quiet_at)
-        folders = {member.exam_folder_id for member in found}
-        if (
-            now.source_known
-            and _silent(quiet_at, now)
-            and not self._ledger.series.known_file_unread(revision.series_id)
-            and not self._ledger.series.folder_unread(folders, self._siblings_until(quiet_at), now.epoch_s)
-        ):
-            return "quiet"
-        return "max_wait" if self._has_waited(revision, now) else ""
-
-    def _close(
-        self, revision: RevisionRow, found: Sequence[MemberRow], series: SeriesRow, how: str, now: float
-    ) -> bool:
+    def _close(self, revision: RevisionRow, found: Sequence[MemberRow], how: How, now: float) -> bool:
         key = content_key(member.md5_checksum for member in found)
         with self._ledger.write():
+            series = self._ledger.series.get(revision.series_id)
             n = series.delivered_n
             delivered = self._ledger.revisions.get(series.series_id, n) if n else None
             if delivered is not None and delivered.content_key == key and not revision.deliberate:
@@ -246,7 +237,7 @@ class Settling:
                 return False
             self._ledger.revisions.settle(revision, found, key, how, now)
         with about(series_id=series.series_instance_uid, revision=revision.n):
-            logger.info("Settled ({}) with {} instances", how, len(found))
+            logger.info("The series settled with {} instances ({})", len(found), how)
         return True
 
     def close_longest_silent(self, now: float) -> bool:
@@ -256,21 +247,11 @@ class Settling:
             Whether there was one; never the only series that gathers.
         """
         gathering = [
-            (revision, found, series)
+            (revision, found)
             for revision in self._ledger.revisions.gathering()
-            for series in [self._ledger.series.get(revision.series_id)]
-            if (
-                found := self._next_set(
-                    revision.series_id, series.delivered_n, deliberate=revision.deliberate
-                )
-            )
+            if (found := next_set(self._ledger, revision.series_id, is_rebuild=revision.deliberate))
         ]
         if len(gathering) < 2:
             return False
-        revision, found, series = gathering[0]
-        return self._close(revision, found, series, "spool_full", now)
-
-
-def _silent(quiet_at: float, now: Now) -> bool:
-    """Whether silence has lasted, and the feed was read since."""
-    return now.epoch_s >= quiet_at and now.feed_read_epoch_s >= quiet_at
+        revision, found = gathering[0]
+        return self._close(revision, found, How.SPOOL_FULL, now)

@@ -235,10 +235,10 @@ def test_why_names_the_conditions_that_are_not_met(house: House) -> None:
     house.configure("[series]\nquiet_s = 600\n")
     write_series(house.source / "exam", CT)
     house.start()
-    house.until(lambda: "gathers" in house.do("why", CT.series_uid).out)
+    house.until(lambda: "collects instances" in house.do("why", CT.series_uid).out)
     out = house.do("why", CT.series_uid).out
     status = house.status()
 
-    assert "of silence are missing (series.quiet_s)" in out
+    assert "more (series.quiet_s)" in out
     assert (status["series"]["gathering"], status["series"]["deliveries"]) == (1, 0)
     assert house.stop() == 0

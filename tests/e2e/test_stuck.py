@@ -12,9 +12,9 @@ from daemon.outside.drive.client import Drive
 from daemon.outside.ledger import Place, Whereabouts
 from daemon.rules.errors import Transient
 from daemon.rules.model import File
+from daemon.rules.readiness import Rules
 from daemon.steps.intake import intake, observations
 from daemon.steps.intake.observations import Present
-from daemon.steps.settle import Rules
 from tests.support.exams import (
     delivered,
     drive_service,
@@ -49,7 +49,7 @@ def test_a_folder_that_cannot_be_listed_keeps_nobody_waiting(world: World) -> No
     running.daemon.assemble()
     failed = breaks(running, "list_children", folder_id(world, "broken"))
     running.daemon.assemble = lambda: None  # type: ignore[method-assign]
-    running.daemon.settling._rules = Rules(quiet_s=0.3, max_wait_s=1.0)
+    running.daemon.settling.rules = Rules(quiet_s=0.3, max_wait_s=1.0)
     with running:
         delivered(world, running, {2: (1, 4)})
         assert running.daemon.context.breakers.suspensions() == []

@@ -11,7 +11,8 @@ from daemon.outside.ledger import Ledger, Place, Whereabouts
 from daemon.rules.lifecycle import SeriesState
 from daemon.rules.model import File, Instance
 from daemon.rules.outcomes import Converted, Delivered, Fetched, Filed, MadeResult, Reserved
-from daemon.steps.settle import Now, Rules, Settling, input_set
+from daemon.rules.readiness import Now, Rules
+from daemon.steps.settle import Settling, input_set
 
 T0 = 1_000_000.0
 QUIET_S = 120.0

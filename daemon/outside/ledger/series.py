@@ -126,32 +126,36 @@ class SeriesTable:
             is not None
         )
 
-    def known_file_unread(self, series_id: int) -> bool:
-        """Whether a file that once held an instance of the series has a newer content that is not read yet.
+    def count_own_unread(self, series_id: int, *, at_most: int) -> int:
+        """Return how many files that once held an instance of the series have newer content that is not read yet.
 
         A parked one counts: the series is not complete without it. A held one waits for a person.
         """
-        return (
+        return int(
             self._db.value(
-                "SELECT 1 FROM instance i JOIN file f ON f.file_id = i.file_id WHERE i.series_id = ? AND f.current = 1"
-                " AND f.state IN ('SEEN', 'FETCHED') AND f.whereabouts = 'PRESENT' AND f.held_code = '' LIMIT 1",
-                (series_id,),
+                "SELECT count(*) FROM (SELECT DISTINCT f.file_id FROM instance i JOIN file f ON f.file_id = i.file_id"
+                " WHERE i.series_id = ? AND f.current = 1 AND f.state IN ('SEEN', 'FETCHED')"
+                " AND f.whereabouts = 'PRESENT' AND f.held_code = '' LIMIT ?)",
+                (series_id, at_most),
             )
-            is not None
         )
 
-    def folder_unread(self, exam_folder_ids: Iterable[str], until_epoch_s: float, now: float) -> bool:
-        """Whether one of the exam folders holds an unread file first seen before; held and parked ones do not count."""
-        return any(
-            self._db.value(
-                "SELECT 1 FROM file WHERE current = 1 AND state IN ('SEEN', 'FETCHED') AND whereabouts = 'PRESENT'"
-                " AND held_code = '' AND exam_folder_id = ? AND first_seen_epoch_s <= ? AND not_before_epoch_s <= ?"
-                " LIMIT 1",
-                (folder_id, until_epoch_s, now),
-            )
-            is not None
-            for folder_id in exam_folder_ids
-        )
+    def count_folder_unread(
+        self, exam_folder_ids: Iterable[str], until_epoch_s: float, now: float, *, at_most: int
+    ) -> int:
+        """Return how many unread files of the exam folders were first seen by then; held and parked ones do not count."""
+        found = 0
+        for folder_id in exam_folder_ids:
+            if found < at_most:
+                found += int(
+                    self._db.value(
+                        "SELECT count(*) FROM (SELECT 1 FROM file WHERE current = 1 AND state IN ('SEEN', 'FETCHED')"
+                        " AND whereabouts = 'PRESENT' AND held_code = '' AND exam_folder_id = ?"
+                        " AND first_seen_epoch_s <= ? AND not_before_epoch_s <= ? LIMIT ?)",
+                        (folder_id, until_epoch_s, now, at_most - found),
+                    )
+                )
+        return found
 
     def clean(self, series_id: int) -> None:
         with self._db.write():

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict
 
-from daemon.outside.ledger import FileRow, Ledger, MemberRow, RevisionRow, subject
+from daemon.outside.ledger import FileRow, Ledger, RevisionRow, subject
 from daemon.rules.lifecycle import SeriesState
+from daemon.rules.readiness import Now, Rules, readiness
 from daemon.service.control.targets import Target
 from daemon.service.control.views import Answer, file_link, folder_link, rows_of
-from daemon.steps.settle import Now, Rules, input_set
+from daemon.steps.settle import next_set, situation_of
 
 SERIES_SHOWN = 50
 LIFE_SHOWN = 200
+UNREAD_COUNTED = 100_000
+"""Unread files that keep a series waiting are counted so far."""
 
 
 def why(ledger: Ledger, target: Target, rules: Rules, now: Now) -> Answer:
@@ -127,7 +129,7 @@ def series_life(ledger: Ledger, series_id: int, rules: Rules, now: Now) -> Answe
         "waits_until_epoch_s": newest.not_before_epoch_s
         if newest is not None and newest.not_before_epoch_s > now.epoch_s
         else None,
-        "waits_for": waits_for(ledger, newest, rules, now) if newest is not None else [],
+        "readiness": _readiness(ledger, newest, rules, now),
         "wanted": series.wanted,
         "revisions": [_revision(ledger, row) for row in ledger.revisions.all(series_id)],
         "delivery": None if delivered is None else _delivery(ledger, series.delivery_folder_id, delivered),
@@ -213,52 +215,10 @@ def _folder(ledger: Ledger, folder_id: str) -> Answer:
 # ── what a gathering series waits for ────────────────────────────────────────────────────────────────────────────
 
 
-def waits_for(ledger: Ledger, revision: RevisionRow, rules: Rules, now: Now) -> list[Answer]:
-    """Return which conditions of DESIGN's section 5 a gathering series does not meet yet; empty: it settles next.
-
-    `condition` is ``a``, ``b`` or ``c``, ``source`` (listings are owed), ``feed`` (it must be read once more), or
-    ``instances`` (none lies in the source); `count` and `left_s` say how much is missing. ``escape`` comes last: the
-    time after which the series is closed as it stands.
-    """
-    if revision.state is not SeriesState.GATHERING or revision.held_code:
-        return []
-    found = _found(ledger, revision)
-    if not found:
-        return [{"condition": "instances"}]
-    quiet_s = 0.0 if revision.deliberate else rules.quiet_s
-    quiet_at = max(member.first_seen_epoch_s for member in found) + quiet_s
-    waits: list[Answer] = []
-    if not now.source_known:
-        waits.append({"condition": "source"})
-    if ledger.series.known_file_unread(revision.series_id):
-        waits.append({"condition": "a"})
-    if now.epoch_s < quiet_at:
-        waits.append({"condition": "b", "left_s": round(quiet_at - now.epoch_s, 1)})
-    elif now.feed_read_epoch_s < quiet_at:
-        waits.append({"condition": "feed"})
-    folders = sorted({member.exam_folder_id for member in found})
-    if ledger.series.folder_unread(folders, quiet_at, now.epoch_s):
-        waits.append({"condition": "c", "count": _unread(ledger, folders, quiet_at, now.epoch_s)})
-    if waits:
-        waited_s = now.download_clock_s - ledger.series.filed_clock_s(revision.series_id)
-        waits.append({"condition": "escape", "left_s": round(max(0.0, rules.max_wait_s - waited_s), 1)})
-    return waits
-
-
-def _found(ledger: Ledger, revision: RevisionRow) -> Sequence[MemberRow]:
-    n = 0 if revision.deliberate else ledger.series.get(revision.series_id).delivered_n
-    delivered: list[Any] = (
-        [entry.key for entry in ledger.revisions.inputs(revision.series_id, n)] if n else []
-    )
-    return input_set(ledger.series.members(revision.series_id), delivered)
-
-
-def _unread(ledger: Ledger, folder_ids: Sequence[str], until_epoch_s: float, now: float) -> int:
-    return int(
-        ledger.database.value(
-            "SELECT count(*) FROM file WHERE current = 1 AND state IN ('SEEN', 'FETCHED') AND whereabouts = 'PRESENT'"
-            f" AND held_code = '' AND exam_folder_id IN ({rows_of(folder_ids)}) AND first_seen_epoch_s <= ?"
-            " AND not_before_epoch_s <= ?",
-            (*folder_ids, until_epoch_s, now),
-        )
-    )
+def _readiness(ledger: Ledger, revision: RevisionRow | None, rules: Rules, now: Now) -> Answer | None:
+    """Return settling's own answer for a revision that gathers; None for any other."""
+    if revision is None or revision.state is not SeriesState.GATHERING:
+        return None
+    found = next_set(ledger, revision.series_id, is_rebuild=revision.deliberate)
+    situation = situation_of(ledger, revision, found, rules, now, count_at_most=UNREAD_COUNTED)
+    return asdict(readiness(situation, rules, now))

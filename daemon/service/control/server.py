@@ -25,7 +25,6 @@ from daemon.service.control import actions, history, targets, views
 from daemon.service.control.client import UnknownTarget, short_path
 from daemon.service.control.drive_check import look_at_drive
 from daemon.service.control.views import Answer
-from daemon.steps.settle import Now, Rules
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -260,20 +259,10 @@ class Answers:
             return ""
 
     def why(self, asked: dict[str, str]) -> Answer:
-        daemon = self._daemon
+        daemon, ledger = self._daemon, self._ledger()
         target = self._target(asked.get("target", ""))
-        quiet_s = 0.0 if daemon.once else daemon.settings.series.quiet_s
-        rules = Rules(quiet_s=quiet_s, max_wait_s=daemon.settings.series.max_wait_s)
-        return history.why(self._ledger(), target, rules, self._now()) | {"running": True}
-
-    def _now(self) -> Now:
-        daemon = self._daemon
-        return Now(
-            epoch_s=daemon.context.clock.now(),
-            feed_read_epoch_s=daemon.intake.feed_read_epoch_s,
-            source_known=not self._ledger().crawls.owes(),
-            download_clock_s=daemon.workers.download_clock_s,
-        )
+        now = daemon.settling_now(ledger, daemon.context.clock.now())
+        return history.why(ledger, target, daemon.settling.rules, now) | {"running": True}
 
     def _target(self, text: str) -> targets.Target:
         context = self._daemon.context

@@ -15,10 +15,10 @@ from daemon.outside.ledger import FileRow, RevisionRow
 from daemon.rules.config import load
 from daemon.rules.lifecycle import FileState, SeriesState
 from daemon.rules.outcomes import FileOutcome
+from daemon.rules.readiness import Now
 from daemon.service import memory
 from daemon.service.assembly import Daemon
 from daemon.steps.pipeline import STEPS
-from daemon.steps.settle import Now
 
 ALL = 1 << 30
 
