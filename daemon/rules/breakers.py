@@ -10,10 +10,11 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from daemon.rules.backoff import Backoff
 from daemon.rules.errors import Scope, Trouble
 
-PROBE_AT_LEAST_EVERY_S = 120.0
-FIRST_PROBE_S = 5.0
+PROBES = Backoff(first_s=5.0, most_s=120.0)
+"""The waits between two probes of a suspended scope or folder."""
 PAUSED = "paused"
 """What the ledger keeps of a person's pause; `run --once` goes on all the same: somebody asks for it."""
 
@@ -50,12 +51,10 @@ class Breakers:
             last = self._restored.pop(trouble.scope, None)
             if known is None and last is not None:
                 # A probe that succeeds where the work does not (a little room on a disk) must not let all try at once.
-                recent = abs(now - last.next_probe_epoch_s) < 2 * PROBE_AT_LEAST_EVERY_S
+                recent = abs(now - last.next_probe_epoch_s) < 2 * PROBES.most_s
                 probes = last.probes + 1 if recent else 0
-            # Bounded: after a long weekend 2**probes is more than a float can hold.
-            wait_s = min(FIRST_PROBE_S * 2 ** min(probes, 16), PROBE_AT_LEAST_EVERY_S)
-            if trouble.retry_after_s is not None:
-                wait_s = min(max(wait_s, trouble.retry_after_s), PROBE_AT_LEAST_EVERY_S)
+            # The bound holds for what Drive asked for as well: a day's wait may be over sooner.
+            wait_s = min(PROBES.wait_s(probes, trouble.retry_after_s), PROBES.most_s)
             self._suspended[trouble.scope] = Suspension(
                 scope=trouble.scope,
                 code=trouble.code,
@@ -147,7 +146,7 @@ class FolderBreakers:
                 what=trouble.what,
                 remedy=trouble.remedy,
                 since_epoch_s=now if known is None else known.since_epoch_s,
-                next_probe_epoch_s=now + min(FIRST_PROBE_S * 2 ** min(probes, 16), PROBE_AT_LEAST_EVERY_S),
+                next_probe_epoch_s=now + PROBES.wait_s(probes),
                 probes=probes,
             )
             return known is None
@@ -171,7 +170,7 @@ class FolderBreakers:
             if entry.next_probe_epoch_s > now:
                 return False
             # Until its outcome is known: whatever becomes of it, the next one comes in time.
-            self._suspended[folder_id] = replace(entry, next_probe_epoch_s=now + PROBE_AT_LEAST_EVERY_S)
+            self._suspended[folder_id] = replace(entry, next_probe_epoch_s=now + PROBES.most_s)
             return True
 
     def probe_now(self) -> None:

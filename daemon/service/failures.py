@@ -8,13 +8,14 @@ from collections.abc import Callable
 from loguru import logger
 
 from daemon.outside.ledger import FileRow, RevisionRow
-from daemon.rules.breakers import PROBE_AT_LEAST_EVERY_S
+from daemon.rules.backoff import Backoff
+from daemon.rules.breakers import PROBES
 from daemon.rules.errors import DISK_FAILS, Kind, Scope, Transient, Trouble, of_the_disk
 from daemon.steps.context import Context
 from daemon.steps.pipeline import LANE_SCOPES, STEPS, Lane
 
-LONGEST_WAIT_S = 900.0
-FIRST_WAIT_S = 5.0
+WAITS = Backoff(first_s=5.0, most_s=900.0, jitter=(0.8, 1.2))
+"""The waits of one item between its tries."""
 MOST_TRIES = 8
 
 
@@ -22,7 +23,7 @@ def wait_s(tries: int, told_s: float | None) -> float:
     """Return how long an item waits after its `tries`-th failure: what Drive asked for, or 5 s doubling to 15 min."""
     if told_s is not None:
         return min(max(told_s, 1.0), 24 * 3600.0)
-    return min(FIRST_WAIT_S * 2.0 ** min(tries, 16), LONGEST_WAIT_S) * random.uniform(0.8, 1.2)
+    return WAITS.wait_s(tries, chance=random.random())
 
 
 class Failures:
@@ -79,7 +80,7 @@ class Failures:
             if exc.scope in (Scope.SERVICE, *LANE_SCOPES[lane]):
                 return None
             # The scope does not hold up this lane (a conversion that needs inputs back): the item itself waits.
-            return min(wait_s(tries, exc.retry_after_s), PROBE_AT_LEAST_EVERY_S)
+            return min(wait_s(tries, exc.retry_after_s), PROBES.most_s)
         if exc.kind is Kind.REFUSED:
             logger.warning("Held {}: {}. {}", exc.code, exc.what, exc.remedy)
             return exc.code, exc.remedy

@@ -15,6 +15,7 @@ import pytest
 
 from daemon.outside.volumes import nifti
 from daemon.rules import breakers
+from daemon.rules.backoff import Backoff
 from daemon.rules.errors import Scope
 from daemon.service import failures
 from daemon.service.process import Stop
@@ -25,10 +26,8 @@ from tests.support.world import RunningDaemon, World
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits are a hundredth: twenty minutes of a full disk pass in seconds."""
-    monkeypatch.setattr(breakers, "FIRST_PROBE_S", 0.05)
-    monkeypatch.setattr(breakers, "PROBE_AT_LEAST_EVERY_S", 0.3)
-    monkeypatch.setattr(failures, "FIRST_WAIT_S", 0.02)
-    monkeypatch.setattr(failures, "LONGEST_WAIT_S", 0.1)
+    monkeypatch.setattr(breakers, "PROBES", Backoff(0.05, 0.3))
+    monkeypatch.setattr(failures, "WAITS", Backoff(0.02, 0.1))
 
 
 def failing(times: int, error: int, really: Callable[..., Any], met: list[int]) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ import pytest
 
 from daemon.cli.phantom import Phantom, write_series
 from daemon.outside.cache import PageToken
+from daemon.rules.backoff import Backoff
 from daemon.rules.errors import Scope, Transient, Trouble
 from daemon.steps.intake import intake, observations
 from tests.support.world import RunningDaemon, World
@@ -131,7 +132,7 @@ def test_a_listing_whose_page_token_is_refused_begins_again(
     world: World, still: RunningDaemon, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     """Files on its other pages, of which no feed tells, are found now and not with the next day's crawl."""
-    monkeypatch.setattr(intake, "FIRST_ASIDE_S", 0.0)
+    monkeypatch.setattr(intake, "LISTING_WAITS", Backoff(0.0, 0.0))
     for number in range(3):
         drop(world, f"f{number}")
     world.drive.fault(action="empty_page", kind="list")

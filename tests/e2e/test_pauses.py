@@ -14,6 +14,7 @@ import pytest
 from daemon.cli.phantom import Phantom, write_series
 from daemon.outside.volumes import nifti
 from daemon.rules import breakers
+from daemon.rules.backoff import Backoff
 from daemon.rules.errors import NotThere, PageTokenRefused, Refused, Scope, Transient, Trouble
 from daemon.rules.outcomes import Filed
 from tests.support.exams import QUIET, delivered, exam, late_slice, revisions, settled_down
@@ -142,7 +143,7 @@ def test_an_outcome_that_the_ledger_refuses_pauses_the_service(
     world: World, running: RunningDaemon, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """Neither the outcome nor a hold or a wait can be committed: the row is due again at once, and must not spin."""
-    monkeypatch.setattr(breakers, "FIRST_PROBE_S", 100.0)
+    monkeypatch.setattr(breakers, "PROBES", Backoff(100.0, 120.0))
     running.rest()
     database = running.daemon.context.ledger.database
     commit, tried = database._commit, 0
@@ -176,7 +177,7 @@ def test_a_fault_while_an_outcome_is_written_pauses_the_service(
     world: World, running: RunningDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even the hold for the bug can be written: whatever it is, the machine must not be kept busy with it."""
-    monkeypatch.setattr(breakers, "FIRST_PROBE_S", 100.0)
+    monkeypatch.setattr(breakers, "PROBES", Backoff(100.0, 120.0))
     running.rest()
     files = running.daemon.context.ledger.files
     apply, hold, tried = files.apply, files.hold, 0
@@ -377,8 +378,7 @@ def test_a_full_folder_pauses_what_goes_into_it_and_nothing_else(
     world: World, running: RunningDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often it is tried nothing is held, one delivery at a time tries, and room ends the pause."""
-    monkeypatch.setattr(breakers, "FIRST_PROBE_S", 0.1)
-    monkeypatch.setattr(breakers, "PROBE_AT_LEAST_EVERY_S", 0.5)
+    monkeypatch.setattr(breakers, "PROBES", Backoff(0.1, 0.5))
     exam(world, "full/a", seed=1)
     delivered(world, running, {1: (1, 4)})
     [folder] = [path.parent for path in world.deliveries()]

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from daemon.cli.phantom import Phantom, write_series
 from daemon.outside.drive.auth import login
 from daemon.rules import breakers
+from daemon.rules.backoff import Backoff
 from daemon.rules.errors import Scope
 from daemon.service import process
 from tests.support.exams import QUIET, delivered, drive_service, exam, folder_id, late_slice
@@ -180,8 +181,7 @@ def test_a_revoked_login_pauses_and_a_new_one_is_taken_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody restarts or says anything: the token file is looked at again with the next probe."""
-    monkeypatch.setattr(breakers, "FIRST_PROBE_S", 0.2)
-    monkeypatch.setattr(breakers, "PROBE_AT_LEAST_EVERY_S", 0.5)
+    monkeypatch.setattr(breakers, "PROBES", Backoff(0.2, 0.5))
     with World(tmp_path, QUIET) as world:
         world.drive.set(auth="oauth")
         write_login(world)

@@ -28,7 +28,14 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 MAIN = "from daemon.cli.app import main; main()"
-IMPATIENT = f"from daemon.service import process; from daemon.outside.drive import retry; process.START_RETRY_S = retry.BACKOFF_MOST_S = 0.2; {MAIN}"
+IMPATIENT = f"""
+from daemon.outside.drive import retry
+from daemon.rules.backoff import Backoff
+from daemon.service import process
+
+process.START_RETRY_S, retry.BACKOFF = 0.2, Backoff(0.2, 0.2)
+{MAIN}
+"""
 """The same program, with a fiftieth of the waits between two tries to start."""
 
 

@@ -24,7 +24,9 @@ over the last minute; two refusals in a row at the same sum give it away.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from daemon.rules.backoff import Backoff
 
 WINDOW_S = 60.0
 SLOT_S = 0.05
@@ -167,7 +169,8 @@ class Rate:
         self.limit_per_s: float | None = None
         """The limit as it was counted or guessed last; None: never refused."""
         self.paused_until = now
-        self._first_pause_s = first_pause_s
+        self._pauses = Backoff(first_pause_s, PAUSE_MOST_S, jitter=(0.5, 1.0))
+        self._long_pauses = replace(self._pauses, most_s=LONG_PAUSE_MOST_S)
         self._expected_per_s = expected_per_s
         self._burst_s = burst_s
         self._begun_at = now
@@ -260,9 +263,8 @@ class Rate:
         self._burst_s = min(self._burst_s, BURST_S)
         if sent.at > self._cut_at and now >= self.paused_until:
             self._cut(now, sent)
-            most_s = PAUSE_MOST_S if now - self._row_began_at < SILENT_FOR_LONG_S else LONG_PAUSE_MOST_S
-            own_s = min(self._first_pause_s * 2.0 ** min(self._row - 1, 16), most_s)
-            self.paused_until = now + own_s * (0.5 + jitter / 2)
+            pauses = self._pauses if now - self._row_began_at < SILENT_FOR_LONG_S else self._long_pauses
+            self.paused_until = now + pauses.wait_s(self._row - 1, chance=jitter)
         if told_s is not None:
             self.paused_until = max(self.paused_until, now + told_s)
         self._level = min(self._level, 0.0)

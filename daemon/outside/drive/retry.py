@@ -9,9 +9,10 @@ from collections.abc import Callable
 from loguru import logger
 
 from daemon.outside.drive.errors import Classified
+from daemon.rules.backoff import Backoff
 from daemon.rules.errors import Transient
 
-BACKOFF_MOST_S = 32.0
+BACKOFF = Backoff(first_s=1.0, most_s=32.0, jitter=(0.5, 1.0))
 RENEWALS = 2
 
 
@@ -20,7 +21,8 @@ class RetryPolicy:
 
     Args:
         tries: how often it is sent at most.
-        first_s: about the first wait; each further one is twice as long, at most 32 s.
+        backoff: the waits between them.
+        jitter: for tests: a random number from 0 to 1.
     """
 
     def __init__(
@@ -28,14 +30,14 @@ class RetryPolicy:
         tries: int,
         stop: threading.Event,
         *,
-        first_s: float = 1.0,
+        backoff: Backoff = BACKOFF,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._left = tries
         self._renewals = 0
         self._tries = tries
         self._stop = stop
-        self._first_s = first_s
+        self._backoff = backoff
         self._jitter = jitter
 
     def progress(self) -> None:
@@ -72,6 +74,5 @@ class RetryPolicy:
         """Return the wait before the next try, seconds; a refusal for the rate waits at the pacer instead."""
         if finding.immediate or finding.slow:
             return 0.0
-        backoff_s = min(self._first_s * 2.0 ** (self._tries - self._left - 1), BACKOFF_MOST_S)
-        own_s = backoff_s * (0.5 + self._jitter() / 2)
-        return max(own_s, finding.trouble.retry_after_s or 0.0)
+        attempt = self._tries - self._left - 1
+        return self._backoff.wait_s(attempt, finding.trouble.retry_after_s, chance=self._jitter())

@@ -14,12 +14,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import google.auth.exceptions
 import google_auth_httplib2
 import httplib2
 
+from daemon.outside.drive import retry
 from daemon.outside.drive.auth import Authorizer, trouble_of
 from daemon.outside.drive.budget import Budget
 from daemon.outside.drive.errors import Classified, bad_answer, finding_of_answer, login_lost
@@ -105,7 +107,7 @@ class Transport:
 
     def patience(self) -> RetryPolicy:
         """Return the tries of something new."""
-        return RetryPolicy(self._tries, self._stop, first_s=self._backoff_s)
+        return RetryPolicy(self._tries, self._stop, backoff=replace(retry.BACKOFF, first_s=self._backoff_s))
 
     def send(
         self,

@@ -11,6 +11,7 @@ from daemon.outside.cache import Cache, PageToken
 from daemon.outside.clock import Clock
 from daemon.outside.drive.client import Drive
 from daemon.outside.ledger import Ledger, Listing, Shortcut, Whereabouts
+from daemon.rules.backoff import Backoff
 from daemon.rules.errors import NotThere, PageTokenRefused, Refused, Scope, Transient
 from daemon.rules.markers import is_ours
 from daemon.rules.model import Change
@@ -29,8 +30,8 @@ from daemon.steps.tree import Places, Tree
 
 SECOND_LOOK_S = 900.0
 """How long after a new start token, or after a folder was moved in, the source is crawled once more."""
-FIRST_ASIDE_S, LONGEST_ASIDE_S = 5.0, 900.0
-"""How long one thing that Drive has trouble with waits while the others go on: doubling."""
+LISTING_WAITS = Backoff(first_s=5.0, most_s=900.0)
+"""The waits of one pending listing or question between its tries."""
 _RECHECK = "recheck"
 _CRAWL_DUE = "crawl_due_epoch_s"
 
@@ -231,7 +232,7 @@ class Intake:
             if exc.scope is not Scope.ITEM or exc.code == "STOPPING":
                 raise
             failures = self._aside.get(key, (0, 0.0))[0] + 1
-            wait_s = min(FIRST_ASIDE_S * 2 ** min(failures - 1, 16), LONGEST_ASIDE_S)
+            wait_s = LISTING_WAITS.wait_s(failures - 1)
             self._aside[key] = (failures, self._clock.now() + wait_s)
             logger.warning("{} waits {:.0f} s: {}", key, wait_s, exc.what)
         else:
