@@ -170,6 +170,40 @@ def test_a_library_has_its_users(library: str) -> None:
     assert strangers == set()
 
 
+def sql_in(text: str) -> list[str]:
+    """Return what of a module speaks to a database: SQL statements, and uses of the attribute `database`."""
+    return [
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(text))
+        if (isinstance(node, ast.Attribute) and node.attr == "database")
+        or (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and node.value.lstrip().startswith(
+                ("SELECT ", "INSERT ", "UPDATE ", "DELETE ", "WITH ", "PRAGMA ")
+            )
+        )
+    ]
+
+
+def test_only_the_ledger_runs_sql() -> None:
+    """What a row means is said in one place. The embedded Drive has a database of its own."""
+    found = {
+        module_name(path): sql
+        for path in modules()
+        if not module_name(path).startswith(("daemon/outside/ledger/", "daemon/localdrive/"))
+        if (sql := sql_in(path.read_text()))
+    }
+
+    assert found == {}
+
+
+def test_sql_outside_the_ledger_would_be_seen() -> None:
+    assert sql_in("ledger.database.rows(f'SELECT {x} FROM file')")
+    assert sql_in("run('DELETE FROM file')")
+    assert not sql_in("'The file is SELECTED'")
+
+
 def test_an_arrow_that_runs_up_would_be_seen() -> None:
     """The check bites: the lowest layer importing the highest one counts as upwards, whichever way it is written."""
     assert floor("daemon", "rules") > floor("daemon", "cli")

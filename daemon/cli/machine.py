@@ -66,7 +66,7 @@ def _ledger(settings: Settings) -> CheckResult:
         if not settings.ledger_file.exists():
             return CheckResult("ledger", "note", "there is none yet: the first start makes it")
         ledger = Ledger(settings.ledger_file, read_only=True)
-        seen = ledger.database.value("SELECT count(*) FROM file WHERE current = 1")
+        seen = ledger.overview.known_files()
         ledger.close()
     except PermissionError:
         remedy = "Run this as the account of the service"

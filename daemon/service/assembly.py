@@ -181,7 +181,7 @@ class Daemon:
     @property
     def damage(self) -> Refused | None:
         """What is wrong with the ledger for good; None: nothing is known to be."""
-        return None if self._ledger is None else self._ledger.database.damage
+        return None if self._ledger is None else self._ledger.damage
 
     def close(self) -> None:
         """Let go of everything; may be called twice."""
@@ -338,14 +338,10 @@ class Daemon:
             Transient: `BACKUP_FAILED`; the work goes on.
         """
         now, directory = time.time(), self.settings.backup_dir
-        if (
-            self.rebuild.owed
-            or not backup.is_worth_it(self.context.ledger.database)
-            or backup.due_in_s(directory, now) > 0
-        ):
+        if self.rebuild.owed or self.context.ledger.is_empty() or backup.due_in_s(directory, now) > 0:
             return
         reserve_bytes = gigabytes(self.settings.work.disk_reserve_gb)
-        path = backup.back_up(self.context.ledger.database, directory, now, disk_reserve_bytes=reserve_bytes)
+        path = self.context.ledger.back_up(directory, now, disk_reserve_bytes=reserve_bytes)
         logger.info("Backed up the ledger: {} bytes", path.stat().st_size)
 
     def troubled(self, trouble: Trouble) -> None:
@@ -371,7 +367,7 @@ class Daemon:
         """
         self.intake.check_source()
         if any(entry.scope is Scope.SERVICE for entry in self.context.breakers.suspensions()):
-            self.context.ledger.database.prove()
+            self.context.ledger.prove()
         if self.context.breakers.restore(Scope.SERVICE):
             logger.info("Service goes on")
 

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from daemon.outside.ledger import backup
+from daemon.outside.ledger.conditions import MASS_VANISHED
 from daemon.outside.ledger.crawls import Crawls, Listing, Shortcut
 from daemon.outside.ledger.database import Database
 from daemon.outside.ledger.deliveries import Deliveries, OutFolder
 from daemon.outside.ledger.files import Files
-from daemon.outside.ledger.presence import MASS_VANISHED
+from daemon.outside.ledger.history import EventRow, History, InputCounts, InstanceCounts
+from daemon.outside.ledger.overview import (
+    FileCounts,
+    FileLine,
+    HeldCount,
+    Overview,
+    Progress,
+    SeriesCounts,
+    SeriesLine,
+)
 from daemon.outside.ledger.rebuilding import Cause, KnownDelivery, Rebuilding
 from daemon.outside.ledger.records import (
     FileRow,
@@ -23,6 +34,7 @@ from daemon.outside.ledger.records import (
 from daemon.outside.ledger.revisions import Revisions
 from daemon.outside.ledger.series import SeriesTable, subject
 from daemon.outside.ledger.sessions import UploadSessions
+from daemon.rules.errors import Refused
 
 __all__ = [
     "MASS_VANISHED",
@@ -30,19 +42,30 @@ __all__ = [
     "Crawls",
     "Database",
     "Deliveries",
+    "EventRow",
+    "FileCounts",
+    "FileLine",
     "FileRow",
     "Files",
+    "HeldCount",
+    "History",
+    "InputCounts",
     "InputRow",
+    "InstanceCounts",
     "KnownDelivery",
     "Ledger",
     "Listing",
     "MemberRow",
     "OutFolder",
+    "Overview",
     "Place",
+    "Progress",
     "Rebuilding",
     "ResultRow",
     "RevisionRow",
     "Revisions",
+    "SeriesCounts",
+    "SeriesLine",
     "SeriesRow",
     "SeriesTable",
     "Shortcut",
@@ -54,6 +77,8 @@ __all__ = [
 
 class Ledger:
     """The database and its tables: `files`, `series`, `revisions`, `deliveries`, `crawls`, `rebuilding`.
+
+    `overview` and `history` read over all of them, for what people ask.
 
     Raises:
         Refused: `LEDGER_DAMAGED` or `LEDGER_VERSION`.
@@ -68,7 +93,27 @@ class Ledger:
         self.sessions = UploadSessions(self.database)
         self.crawls = Crawls(self.database)
         self.rebuilding = Rebuilding(self.database)
+        self.overview = Overview(self.database)
+        self.history = History(self.database)
         self.write = self.database.write
         self.meta = self.database.meta
         self.set_meta = self.database.set_meta
+        self.prove = self.database.prove
         self.close = self.database.close
+
+    @property
+    def damage(self) -> Refused | None:
+        """What is wrong with the ledger for good; None: nothing is known to be."""
+        return self.database.damage
+
+    def is_empty(self) -> bool:
+        """Whether it knows no file: such a one must not push a better copy out."""
+        return backup.is_empty(self.database)
+
+    def back_up(self, directory: Path, now: float, *, disk_reserve_bytes: int = 0) -> Path:
+        """Copy it into `directory` while the daemon works: `backup.back_up`.
+
+        Raises:
+            Transient: `BACKUP_FAILED`.
+        """
+        return backup.back_up(self.database, directory, now, disk_reserve_bytes=disk_reserve_bytes)

@@ -16,9 +16,9 @@ EVERY_S = 24 * 3600.0
 _PATTERN = "ledger-????????.sqlite3"
 
 
-def is_worth_it(database: Database) -> bool:
-    """Whether the ledger knows anything: an empty one must not push a better copy out."""
-    return database.value("SELECT 1 FROM file LIMIT 1") is not None
+def is_empty(database: Database) -> bool:
+    """Whether the ledger knows no file: such a one must not push a better copy out."""
+    return database.value("SELECT 1 FROM file LIMIT 1") is None
 
 
 def due_in_s(directory: Path, now: float) -> float:

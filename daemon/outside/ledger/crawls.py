@@ -127,6 +127,9 @@ class Crawls:
             )
         ]
 
+    def open_questions(self) -> int:
+        return int(self._db.value("SELECT count(*) FROM question"))
+
     def answering(self, file_id: str) -> None:
         """The question goes to Drive now: asked again from here on, it stands for another answer."""
         with self._db.write():

@@ -8,13 +8,16 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from loguru import logger
 
+from daemon.outside.ledger.conditions import VIEWS
+from daemon.outside.ledger.mapping import from_row
 from daemon.outside.ledger.schema import SCHEMA_VERSION, TABLES, UPGRADES
 from daemon.rules.errors import Refused, Scope, Transient, Trouble, of_the_disk
 
+T = TypeVar("T")
 Row = sqlite3.Row
 Values = Sequence[Any]
 RESTORED = "RESTORED"
@@ -68,6 +71,7 @@ class Database:
                     # What is deleted (addresses of upload sessions) is zeroed in its page, not only unlinked.
                     self._connection.execute("PRAGMA secure_delete = FAST")
                 self._check(read_only)
+                self._make_views()
         except BaseException:
             with suppress(sqlite3.Error):
                 self._connection.close()
@@ -138,6 +142,12 @@ class Database:
             )
         if not read_only and self.meta(_IS_BACKUP):
             self._renew()
+
+    def _make_views(self) -> None:
+        """Make the views of this connection. They live in memory: also a ledger that is only read has them."""
+        self._connection.execute("PRAGMA temp_store = MEMORY")
+        for name, query in VIEWS.items():
+            self._connection.execute(f"CREATE TEMP VIEW {name} AS {query}")
 
     def _renew(self) -> None:
         """A backup was put back: Drive is further than this ledger, and the cache is not of its time."""
@@ -280,6 +290,19 @@ class Database:
         with self._lock, self._translated():
             found: Row | None = self._connection.execute(sql, values).fetchone()
             return found
+
+    def all(self, kind: type[T], sql: str, values: Values = ()) -> list[T]:
+        """Return the rows as values of a row class."""
+        return [from_row(kind, row) for row in self.rows(sql, values)]
+
+    def one(self, kind: type[T], sql: str, values: Values = ()) -> T | None:
+        """Return the first row as a value of a row class; None: there is none."""
+        row = self.row(sql, values)
+        return None if row is None else from_row(kind, row)
+
+    def column(self, sql: str, values: Values = ()) -> list[Any]:
+        """Return the first column of every row."""
+        return [row[0] for row in self.rows(sql, values)]
 
     def value(self, sql: str, values: Values = ()) -> Any:
         """Return the first column of the first row, or None."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from daemon.outside.ledger.database import Database, Row
 from daemon.outside.ledger.presence import MASS_VANISHED
@@ -218,12 +217,3 @@ class SeriesTable:
                 "SELECT DISTINCT file_id, head_revision_id FROM instance WHERE series_id = ?", (series_id,)
             )
         ]
-
-    def facts_of(self, series_id: int) -> dict[str, Any]:
-        """Return counts that `why` prints: instances, present ones, revisions."""
-        members = self.members(series_id)
-        return {
-            "instances": len(members),
-            "present": sum(1 for member in members if member.present and member.current),
-            "revisions": self._db.value("SELECT count(*) FROM revision WHERE series_id = ?", (series_id,)),
-        }

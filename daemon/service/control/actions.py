@@ -56,11 +56,7 @@ def process(ledger: Ledger, target: Target, now: float) -> Answer:
 def _files_in(ledger: Ledger, folder_id: str) -> list[str]:
     if not folder_id:
         return []
-    rows = ledger.database.rows(
-        "SELECT file_id FROM file WHERE current = 1 AND (parent_id = ? OR exam_folder_id = ?)",
-        (folder_id, folder_id),
-    )
-    return [row[0] for row in rows]
+    return ledger.history.files_in(folder_id)
 
 
 def _series_of(ledger: Ledger, target: Target, file_ids: Sequence[str]) -> list[int]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from daemon.outside.ledger import FileRow, Ledger, RevisionRow, subject
-from daemon.rules.lifecycle import SeriesState
+from daemon.rules.lifecycle import FINAL, SeriesState
 from daemon.rules.readiness import Now, Rules, readiness
 from daemon.service.control.targets import Target
-from daemon.service.control.views import Answer, file_link, folder_link, rows_of
+from daemon.service.control.views import Answer, file_link, folder_link
 from daemon.steps.settle import next_set, situation_of
 
 SERIES_SHOWN = 50
@@ -47,13 +47,7 @@ def why(ledger: Ledger, target: Target, rules: Rules, now: Now) -> Answer:
 
 def series_of_file(ledger: Ledger, row: FileRow) -> list[int]:
     """Return the series that the newest content of the file belongs to."""
-    return [
-        found[0]
-        for found in ledger.database.rows(
-            "SELECT DISTINCT series_id FROM instance WHERE file_id = ? AND head_revision_id = ? ORDER BY 1",
-            row.key,
-        )
-    ]
+    return ledger.history.series_of_file(row.key)
 
 
 def _file(ledger: Ledger, file_id: str, rules: Rules, now: Now) -> Answer:
@@ -80,16 +74,7 @@ def _file(ledger: Ledger, file_id: str, rules: Rules, now: Now) -> Answer:
 
 def _before_it(ledger: Ledger, row: FileRow) -> int:
     """Return how many files are read before this one."""
-    if row.state not in ("SEEN", "FETCHED"):
-        return 0
-    return int(
-        ledger.database.value(
-            "SELECT count(*) FROM file a JOIN file b ON b.file_id = ? AND b.current = 1 WHERE a.current = 1"
-            " AND a.state IN ('SEEN', 'FETCHED') AND a.whereabouts = 'PRESENT' AND a.held_code = ''"
-            " AND (a.exam_rank, a.folder_rank, a.rank) < (b.exam_rank, b.folder_rank, b.rank)",
-            (row.file_id,),
-        )
-    )
+    return 0 if row.state in FINAL else ledger.history.unread_before(row.file_id)
 
 
 def _held(row: FileRow | RevisionRow) -> Answer | None:
@@ -100,13 +85,9 @@ def _held(row: FileRow | RevisionRow) -> Answer | None:
 
 def life(ledger: Ledger, of: str) -> list[Answer]:
     """Return what happened to a file (its id) or a series (`subject`), the last `LIFE_SHOWN` lines in order."""
-    rows = ledger.database.rows(
-        "SELECT at_epoch_s, n, event, detail FROM life WHERE subject = ? ORDER BY rowid DESC LIMIT ?",
-        (of, LIFE_SHOWN),
-    )
     return [
-        {"at_epoch_s": row[0], "revision": row[1], "event": row[2], "detail": row[3]}
-        for row in reversed(rows)
+        {"at_epoch_s": line.at_epoch_s, "revision": line.n, "event": line.event, "detail": line.detail}
+        for line in ledger.history.events(of, LIFE_SHOWN)
     ]
 
 
@@ -115,12 +96,12 @@ def series_life(ledger: Ledger, series_id: int, rules: Rules, now: Now) -> Answe
     series = ledger.series.get(series_id)
     newest = ledger.revisions.newest(series_id)
     delivered = ledger.revisions.get(series_id, series.delivered_n) if series.delivered_n else None
-    facts = ledger.series.facts_of(series_id)
+    counts = ledger.history.instances(series_id)
     return {
         "series_instance_uid": series.series_instance_uid,
         "study_instance_uid": series.study_instance_uid,
-        "instances": facts["instances"],
-        "present": facts["present"],
+        "instances": counts.instances,
+        "present": counts.present,
         "state": newest.state if newest is not None else None,
         "revision": newest.n if newest is not None else 0,
         "reason": newest.reason if newest is not None else "",
@@ -138,17 +119,15 @@ def series_life(ledger: Ledger, series_id: int, rules: Rules, now: Now) -> Answe
 
 
 def _revision(ledger: Ledger, row: RevisionRow) -> Answer:
-    counts = ledger.database.rows(
-        "SELECT dropped, count(*) FROM revision_input WHERE series_id = ? AND n = ? GROUP BY dropped", row.key
-    )
+    counts = ledger.history.inputs(row.key)
     return {
         "revision": row.n,
         "state": row.state,
         "reason": row.reason,
         "deliberate": row.deliberate,
         "made_at": row.made_at,
-        "inputs": sum(count for _, count in counts),
-        "dropped": {reason: count for reason, count in counts if reason},
+        "inputs": counts.inputs,
+        "dropped": dict(counts.dropped),
     }
 
 
@@ -171,44 +150,23 @@ def _delivery(ledger: Ledger, folder_id: str, row: RevisionRow) -> Answer:
 
 
 def _folder(ledger: Ledger, folder_id: str) -> Answer:
-    where = "f.current = 1 AND (f.parent_id = ? OR f.exam_folder_id = ?)"
-    both = (folder_id, folder_id)
-    states = ledger.database.rows(
-        "SELECT CASE WHEN f.held_code != '' THEN 'held ' || f.held_code WHEN f.whereabouts != 'PRESENT'"
-        " THEN f.whereabouts WHEN f.state = 'IGNORED' THEN 'IGNORED ' || f.reason ELSE f.state END, count(*)"
-        f" FROM file f WHERE {where} GROUP BY 1 ORDER BY 1",
-        both,
-    )
-    found = [
-        row[0]
-        for row in ledger.database.rows(
-            f"SELECT DISTINCT i.series_id FROM file f JOIN instance i USING (file_id, head_revision_id) WHERE {where}",
-            both,
-        )
-    ]
-    shown = found[:SERIES_SHOWN]
-    rows = ledger.database.rows(
-        "SELECT s.series_instance_uid, r.n, r.state, r.held_code, s.delivered_n, s.delivery_folder_id FROM revision r"
-        f" JOIN series s USING (series_id) WHERE r.series_id IN ({rows_of(shown)})"
-        " AND r.n = (SELECT max(n) FROM revision WHERE series_id = r.series_id) ORDER BY r.series_id",
-        shown,
-    )
+    lines, more = ledger.history.series_of_folder(folder_id, SERIES_SHOWN)
     return {
         "kind": "folder",
         "folder_id": folder_id,
         "link": folder_link(folder_id),
-        "files": {row[0]: row[1] for row in states},
+        "files": ledger.history.files_of_folder(folder_id),
         "series": [
             {
-                "series_instance_uid": row["series_instance_uid"],
-                "revision": row["n"],
-                "state": row["state"],
-                "held_code": row["held_code"],
-                "link": folder_link(row["delivery_folder_id"]) if row["delivered_n"] else "",
+                "series_instance_uid": line.series_instance_uid,
+                "revision": line.n,
+                "state": line.state,
+                "held_code": line.held_code,
+                "link": folder_link(line.delivery_folder_id) if line.delivered_n else "",
             }
-            for row in rows
+            for line in lines
         ],
-        "more": len(found) - len(shown),
+        "more": more,
     }
 
 

@@ -98,20 +98,13 @@ def _id_of(text: str) -> str:
 def _by_uid(uid: str, ledger: Ledger) -> Target:
     if series := ledger.series.by_uid(uid):
         return Target(series_ids=tuple(row.series_id for row in series))
-    rows = ledger.database.rows(
-        "SELECT series_id FROM series WHERE study_instance_uid = ? ORDER BY 1", (uid,)
-    )
-    if rows:
-        return Target(series_ids=tuple(row[0] for row in rows))
-    rows = ledger.database.rows(
-        "SELECT DISTINCT i.file_id, i.series_id FROM instance i JOIN file f USING (file_id, head_revision_id)"
-        " WHERE i.sop_instance_uid = ? AND f.current = 1",
-        (uid,),
-    )
-    if len({row["file_id"] for row in rows}) == 1:
-        return Target(file_id=rows[0]["file_id"])
-    if rows:
-        return Target(series_ids=tuple(sorted({row["series_id"] for row in rows})))
+    if of_study := ledger.history.series_of_study(uid):
+        return Target(series_ids=tuple(of_study))
+    found = ledger.history.with_sop_instance_uid(uid)
+    if len({file_id for file_id, _ in found}) == 1:
+        return Target(file_id=found[0][0])
+    if found:
+        return Target(series_ids=tuple(sorted({series_id for _, series_id in found})))
     raise UnknownTarget(
         f"no file with the UID {uid} has been read",
         "Is its file still waiting? sdd-dicom status tells how many are",
@@ -121,14 +114,8 @@ def _by_uid(uid: str, ledger: Ledger) -> Target:
 def _by_id(file_id: str, ledger: Ledger) -> Target | None:
     if ledger.files.get(file_id) is not None:
         return Target(file_id=file_id)
-    found = ledger.database.rows(
-        "SELECT series_id FROM series WHERE delivery_folder_id = ? UNION SELECT series_id FROM result WHERE file_id = ?"
-        " UNION SELECT series_id FROM owned WHERE file_id = ? UNION"
-        " SELECT series_id FROM revision WHERE staging_folder_id = ?",
-        (file_id,) * 4,
-    )
-    if found:
-        return Target(series_ids=tuple(row[0] for row in found))
+    if found := ledger.history.series_with(file_id):
+        return Target(series_ids=tuple(found))
     if ledger.crawls.listed_under(file_id):
         return Target(folder_id=file_id)
     return None
