@@ -1,3 +1,3 @@
 """sdd-dicom: DICOM exams in a Google Drive folder come back as NIfTI volumes, complete and exactly once."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from daemon import __version__
 from daemon.cli.app import app
 from tests.cli.conftest import ROOT, House
 
@@ -66,7 +67,7 @@ def test_every_command_takes_config(command: str, tmp_path: Path) -> None:
 
 
 def test_the_version() -> None:
-    assert CliRunner().invoke(app, ["--version"]).stdout == "sdd-dicom 0.1.0\n"
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"sdd-dicom {__version__}\n"
 
 
 @pytest.mark.parametrize(
