@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from daemon import __version__
 from daemon.outside.clock import Clock
+from daemon.rules.codes import Code
 from daemon.rules.config import Settings
 from daemon.rules.errors import NotThere, Refused, Scope
 from daemon.service.control import views
@@ -206,7 +207,7 @@ def _must_be_readable(path: Path) -> None:
         raise _not_allowed(path) from None
     if not there:
         raise Refused(
-            "NO_LEDGER",
+            Code.NO_LEDGER,
             f"the daemon does not run, and there is no ledger at {path}",
             remedy="Start it: systemctl start sdd-dicom (or: sdd-dicom run)",
             scope=Scope.SERVICE,
@@ -217,7 +218,7 @@ def _must_be_readable(path: Path) -> None:
 
 def _not_allowed(path: Path) -> Refused:
     return Refused(
-        "NOT_ALLOWED",
+        Code.NOT_ALLOWED,
         f"the daemon does not run, and this account may not use {path}",
         remedy="Use the account of the service (sudo -u sdd-dicom …), or start the daemon",
         scope=Scope.SERVICE,

@@ -12,6 +12,7 @@ import typer
 from loguru import logger
 
 from daemon.outside import log
+from daemon.rules.codes import Code
 from daemon.rules.config import ConfigError, Settings, load
 from daemon.rules.config.settings import Logging
 from daemon.rules.errors import Transient, Trouble
@@ -27,15 +28,15 @@ _ERROR = "<3>"
 _logs: list[Path] = []
 """Where the daemon's log is, once the configuration is read."""
 _BY_CODE = {
-    "NOT_RUNNING": UNAVAILABLE,
-    "NO_LEDGER": UNAVAILABLE,
-    "CONTROL_DENIED": NOT_ALLOWED,
-    "NOT_ALLOWED": NOT_ALLOWED,
-    "UNKNOWN_TARGET": USAGE,
-    "PORT_TAKEN": UNAVAILABLE,
-    "LOGIN_TIMEOUT": NOT_ALLOWED,
-    "LOGIN_DENIED": NOT_ALLOWED,
-    "TOKEN_UNWRITABLE": NOT_ALLOWED,
+    Code.NOT_RUNNING: UNAVAILABLE,
+    Code.NO_LEDGER: UNAVAILABLE,
+    Code.CONTROL_DENIED: NOT_ALLOWED,
+    Code.NOT_ALLOWED: NOT_ALLOWED,
+    Code.UNKNOWN_TARGET: USAGE,
+    Code.PORT_TAKEN: UNAVAILABLE,
+    Code.LOGIN_TIMEOUT: NOT_ALLOWED,
+    Code.LOGIN_DENIED: NOT_ALLOWED,
+    Code.TOKEN_UNWRITABLE: NOT_ALLOWED,
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from daemon.cli.format import counted, duration, size, when
+from daemon.rules.codes import IgnoreReason
 from daemon.rules.readiness import Block, How
 
 Row = Mapping[str, Any]
@@ -16,11 +17,11 @@ _WHEREABOUTS = {
     "UNREADABLE": "Drive shows it, but this account may not read it any more.",
     "GONE": "Drive does not show it any more: deleted, or out of this account's sight.",
 }
-_IGNORED = {
-    "NOT_DICOM": "it is no DICOM file",
-    "DICOMDIR": "it is a DICOMDIR: a table of contents, which is not needed",
-    "EMPTY_FILE": "it is empty",
-    "GOOGLE_DOC": "it is a Google document, which has no bytes of its own",
+_IGNORED: dict[str, str] = {
+    IgnoreReason.NOT_DICOM: "it is no DICOM file",
+    IgnoreReason.DICOMDIR: "it is a DICOMDIR: a table of contents, which is not needed",
+    IgnoreReason.EMPTY_FILE: "it is empty",
+    IgnoreReason.GOOGLE_DOC: "it is a Google document, which has no bytes of its own",
 }
 _SETTLED: dict[str, str] = {
     How.QUIET: "no new instance came for series.quiet_s, and everything in its exam folder was read",

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+from daemon.rules.codes import Code
 from daemon.rules.errors import Scope, Transient, disk_full, of_the_disk
 
 _GB = 10**9
@@ -106,7 +107,7 @@ class Spool:
         with self._lock:
             if path in self._receiving:
                 raise Transient(
-                    "DOWNLOADING", f"file {file_id} is being fetched by another step", retry_after_s=5.0
+                    Code.DOWNLOADING, f"file {file_id} is being fetched by another step", retry_after_s=5.0
                 )
             self._receiving.add(path)
         try:

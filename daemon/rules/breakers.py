@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from daemon.rules.backoff import Backoff
+from daemon.rules.codes import Code
 from daemon.rules.errors import Scope, Trouble
 
 PROBES = Backoff(first_s=5.0, most_s=120.0)
@@ -24,7 +25,7 @@ class Suspension:
     """A suspended scope: why, since when (epoch seconds), and when it is probed next."""
 
     scope: Scope
-    code: str
+    code: Code
     what: str
     remedy: str
     since_epoch_s: float

@@ -12,6 +12,8 @@ from __future__ import annotations
 import errno
 from enum import StrEnum
 
+from daemon.rules.codes import Code
+
 
 class Kind(StrEnum):
     """What to do about an error."""
@@ -40,7 +42,7 @@ class Trouble(Exception):
     """Something that stands in the way of one step.
 
     Args:
-        code: reason in capitals, stable, for people and scripts: ``TRUNCATED``, ``STORAGE_FULL`` …
+        code: which trouble it is (`codes.py`).
         what: what happened, to which thing (by id).
         remedy: what a person can do; empty for transient troubles.
         scope: how far it reaches.
@@ -51,7 +53,7 @@ class Trouble(Exception):
 
     def __init__(
         self,
-        code: str,
+        code: Code,
         what: str,
         *,
         remedy: str = "",
@@ -82,19 +84,18 @@ class NotThere(Refused):
     """Drive answered 404 for an id: gone, or out of this account's sight. The caller knows which it means."""
 
     def __init__(self, what: str) -> None:
-        super().__init__("NOT_FOUND", what, remedy="Check that the account still has access")
+        super().__init__(Code.NOT_FOUND, what, remedy="Check that the account still has access")
 
 
 class PageTokenRefused(Refused):
     """The feed does not know our page token any more: take a new start token, crawl, follow."""
 
     def __init__(self, what: str) -> None:
-        super().__init__("PAGE_TOKEN_REFUSED", what)
+        super().__init__(Code.PAGE_TOKEN_REFUSED, what)
 
 
 # ── the local disk ───────────────────────────────────────────────────────────────────────────────────────────────
 
-DISK_FULL, DISK_FAILS = "DISK_FULL", "DISK_FAILS"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FAILS = frozenset(
     {
@@ -119,7 +120,7 @@ _FAILS = frozenset(
 def disk_full(what: str) -> Transient:
     """Return the trouble of a disk without room; it is nobody's fault, and passes when somebody makes room."""
     return Transient(
-        DISK_FULL,
+        Code.DISK_FULL,
         what,
         remedy="Make room on the disk of the state directory; the daemon goes on by itself",
         scope=Scope.DISK,
@@ -137,7 +138,7 @@ def of_the_disk(exc: BaseException) -> Transient | None:
         return disk_full("a write found no room on the disk")
     if exc.errno in _FAILS:
         return Transient(
-            DISK_FAILS,
+            Code.DISK_FAILS,
             f"the state directory cannot be used ({errno.errorcode[exc.errno or 0]})",
             remedy="Check the disk of the state directory, that it is mounted writable and whose it is",
             scope=Scope.DISK,

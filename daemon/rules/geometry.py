@@ -14,10 +14,19 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median_low
 
+from daemon.rules.codes import VerdictCode
 from daemon.rules.model import Instance, Verdict
 from daemon.rules.spacing import Place, Remark, Vector, check_spacing
 
-NOT_A_VOLUME = frozenset({"SINGLE_SLICE", "NO_GEOMETRY", "DUPLICATE_POSITION", "SLICES_MISSING", "NO_IMAGE"})
+NOT_A_VOLUME = frozenset(
+    {
+        VerdictCode.SINGLE_SLICE,
+        VerdictCode.NO_GEOMETRY,
+        VerdictCode.DUPLICATE_POSITION,
+        VerdictCode.SLICES_MISSING,
+        VerdictCode.NO_IMAGE,
+    }
+)
 """Codes that make a delivery ``no``: its plain volume is not one, or shows less than was sent. All others: ``with-care``."""
 
 ORIENTATION_TOLERANCE = 2e-3
@@ -36,7 +45,9 @@ class _Slice:
     mosaic: bool
 
 
-def verdict(kept: Sequence[Instance], *, codes: Sequence[str] = (), sentences: Sequence[str] = ()) -> Verdict:
+def verdict(
+    kept: Sequence[Instance], *, codes: Sequence[VerdictCode] = (), sentences: Sequence[str] = ()
+) -> Verdict:
     """Judge the images that go to the converter.
 
     Args:
@@ -47,7 +58,7 @@ def verdict(kept: Sequence[Instance], *, codes: Sequence[str] = (), sentences: S
         ``yes`` when nothing was found, ``no`` when a code of `NOT_A_VOLUME` was, else ``with-care``.
     """
     if not kept:
-        return with_findings(Verdict("yes"), [("NO_IMAGE", "The series holds no image.")])
+        return with_findings(Verdict("yes"), [(VerdictCode.NO_IMAGE, "The series holds no image.")])
     found: list[Remark] = list(zip(codes, sentences, strict=True))
     found += _sizes(kept)
     found += _unplaced(kept)
@@ -57,10 +68,10 @@ def verdict(kept: Sequence[Instance], *, codes: Sequence[str] = (), sentences: S
     checked = [_check(stack) for stack in stacks]
     singles = [single for single, _ in checked]
     if slices and all(singles):
-        found.append(("SINGLE_SLICE", _single_sentence(len(slices), len(stacks))))
+        found.append((VerdictCode.SINGLE_SLICE, _single_sentence(len(slices), len(stacks))))
     for _, findings in checked:
         found += findings
-    if not any(code == "GAP" for code, _ in found):
+    if not any(code == VerdictCode.GAP for code, _ in found):
         found += _number_holes(kept)
     return with_findings(Verdict("yes"), found)
 
@@ -70,7 +81,7 @@ def with_findings(judged: Verdict, findings: Sequence[Remark]) -> Verdict:
     sentences = dict(zip(judged.codes, judged.sentences, strict=True))
     for code, sentence in findings:
         # The converter calls every gap uneven spacing; that it is a gap says more.
-        if code == "UNEVEN_SPACING" and "GAP" in judged.codes:
+        if code == VerdictCode.UNEVEN_SPACING and VerdictCode.GAP in judged.codes:
             continue
         sentences.setdefault(code, sentence)
     if not sentences:
@@ -111,17 +122,19 @@ def _sizes(kept: Sequence[Instance]) -> list[Remark]:
     if len(sizes) < 2:
         return []
     shown = ", ".join(sizes[:4])
-    return [("MIXED_SIZE", f"The images have different sizes ({shown}) and cannot form one volume.")]
+    return [
+        (VerdictCode.MIXED_SIZE, f"The images have different sizes ({shown}) and cannot form one volume.")
+    ]
 
 
 def _unplaced(kept: Sequence[Instance]) -> list[Remark]:
     single = [i for i in kept if i.number_of_frames <= 1 and not i.frame_positions]
     missing = sum(1 for i in single if i.image_position is None or i.image_orientation is None)
-    found = []
+    found: list[Remark] = []
     if missing:
         found.append(
             (
-                "NO_GEOMETRY",
+                VerdictCode.NO_GEOMETRY,
                 f"{missing} of {len(kept)} images do not say where they lie in the patient: order, spacing and "
                 "direction of the voxels are not known.",
             )
@@ -129,7 +142,7 @@ def _unplaced(kept: Sequence[Instance]) -> list[Remark]:
     if any(i.number_of_frames > 1 and not i.frame_positions for i in kept):
         found.append(
             (
-                "GEOMETRY_UNCHECKED",
+                VerdictCode.GEOMETRY_UNCHECKED,
                 "The frames of this multi-frame image do not say one by one where they lie; gaps and spacing "
                 "could not be checked.",
             )
@@ -161,7 +174,7 @@ def _orientations(stacks: Sequence[Sequence[_Slice]]) -> list[Remark]:
         return []
     return [
         (
-            "MIXED_ORIENTATION",
+            VerdictCode.MIXED_ORIENTATION,
             f"The images lie in {len(directions)} different directions: they form several volumes, or a localizer.",
         )
     ]
@@ -248,13 +261,13 @@ def _uneven_counts(places: Sequence[Place], counts: Counter[int]) -> Remark:
     if usual == 1:
         more = sum(1 for place in places if place.count > 1)
         return (
-            "DUPLICATE_POSITION",
+            VerdictCode.DUPLICATE_POSITION,
             f"{more} of {len(places)} slice positions occur more than once with different images: the volume may "
             "hold slices twice.",
         )
     odd = sum(1 for place in places if place.count != usual)
     return (
-        "INCOMPLETE_VOLUME",
+        VerdictCode.INCOMPLETE_VOLUME,
         f"Most slice positions occur {usual} times, {odd} do not: some time points or contrasts lack slices.",
     )
 
@@ -279,7 +292,7 @@ def _number_holes(kept: Sequence[Instance]) -> list[Remark]:
     shown = ", ".join(str(number) for number in lacking[:8]) + (", …" if len(lacking) > 8 else "")
     return [
         (
-            "GAP",
+            VerdictCode.GAP,
             f"{len(lacking)} image numbers do not occur ({shown}) though their neighbours do, and the positions do "
             "not show where: images, or whole time points, may be missing.",
         )
@@ -295,7 +308,7 @@ def _tilt(stack: Sequence[_Slice], places: Sequence[Place]) -> list[Remark]:
     if angle > TILT_TOLERANCE_DEG:
         return [
             (
-                "TILT",
+                VerdictCode.TILT,
                 f"The slices are shifted against each other by {angle:.1f}° (tilted gantry): the plain volume is "
                 "sheared; use the tilt-corrected one.",
             )
@@ -305,7 +318,7 @@ def _tilt(stack: Sequence[_Slice], places: Sequence[Place]) -> list[Remark]:
     if stack[0].instance.modality in ("", "CT") and abs(said) > TILT_TOLERANCE_DEG and straight:
         return [
             (
-                "TILT",
+                VerdictCode.TILT,
                 f"The header names a gantry tilt of {said:.1f}° that positions and orientation do not show: the "
                 "volume may be sheared.",
             )

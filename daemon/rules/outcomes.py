@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from daemon.rules.codes import AbandonReason
 from daemon.rules.lifecycle import Event
 from daemon.rules.model import Dropped, Instance
 
@@ -91,7 +92,7 @@ class Abandoned:
     """Spooled bytes of the attempt are lost or altered before publication, and why."""
 
     event: ClassVar[Event] = Event.ABANDONED
-    reason: str
+    reason: AbandonReason
 
 
 FileOutcome = Fetched | Filed | Ignored | Lost

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
+from daemon.rules.codes import DropReason, VerdictCode
 from daemon.rules.model import Dropped, InputRef, Instance
 
 TEXT_LENGTH = 60
@@ -98,7 +99,7 @@ class Selection:
 
     kept: tuple[Member, ...]
     dropped: tuple[Dropped, ...] = ()
-    codes: tuple[str, ...] = ()
+    codes: tuple[VerdictCode, ...] = ()
     sentences: tuple[str, ...] = ()
     ignored_reason: str = ""
     identity_conflict: str = ""
@@ -172,7 +173,7 @@ def select(members: Sequence[Member]) -> Selection:
         md5 = member.ref.md5_checksum
         first_times[md5] = min(first_times.get(md5, member.modified_time), member.modified_time)
     kept, lost = _settle_conflicts(images, first_times)
-    dropped.extend(Dropped(member.ref, "CONFLICT") for member in lost)
+    dropped.extend(Dropped(member.ref, DropReason.CONFLICT) for member in lost)
     codes, sentences = _remarks(kept, len(lost))
     return Selection(
         kept=tuple(kept),
@@ -235,7 +236,7 @@ def _without_repeats(members: Sequence[Member]) -> tuple[list[Member], list[Drop
     for md5 in sorted(by_md5):
         first, *rest = sorted(by_md5[md5], key=lambda member: (not member.present, *_place(member.ref)))
         chosen.append(first)
-        dropped.extend(Dropped(member.ref, "REPEAT") for member in rest)
+        dropped.extend(Dropped(member.ref, DropReason.REPEAT) for member in rest)
     return chosen, dropped
 
 
@@ -256,13 +257,13 @@ def _settle_conflicts(
     return sorted(kept, key=_order), lost
 
 
-def _remarks(kept: Sequence[Member], lost: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    found: list[tuple[str, str]] = []
+def _remarks(kept: Sequence[Member], lost: int) -> tuple[tuple[VerdictCode, ...], tuple[str, ...]]:
+    found: list[tuple[VerdictCode, str]] = []
     if lost:
         images = "image was" if lost == 1 else "images were"
         found.append(
             (
-                "CONFLICT",
+                VerdictCode.CONFLICT,
                 f"{lost} {images} left out because another file claims to be the same image with other content; "
                 "the file changed last was used.",
             )
@@ -274,7 +275,7 @@ def _remarks(kept: Sequence[Member], lost: int) -> tuple[tuple[str, ...], tuple[
     if reused:
         found.append(
             (
-                "UID_REUSED",
+                VerdictCode.UID_REUSED,
                 f"{reused} images share their SOP Instance UID with another image of the series, as some "
                 "anonymisation tools do; they were told apart by image number and position.",
             )
@@ -283,7 +284,7 @@ def _remarks(kept: Sequence[Member], lost: int) -> tuple[tuple[str, ...], tuple[
     if len(frames) > 1:
         found.append(
             (
-                "SEVERAL_FRAMES_OF_REFERENCE",
+                VerdictCode.SEVERAL_FRAMES_OF_REFERENCE,
                 f"The images belong to {len(frames)} frames of reference: the patient may have been moved between "
                 "them, so their positions need not fit together.",
             )

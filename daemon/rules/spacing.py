@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median_low
 
+from daemon.rules.codes import VerdictCode
+
 SPACING_TOLERANCE = 0.1
 """Largest deviation from even spacing, as a part of the spacing."""
 ROUNDING_MM = 0.11
 """Positions written with one decimal make distances differ by up to 0.1 mm."""
 
 Vector = tuple[float, float, float]
-Remark = tuple[str, str]
+Remark = tuple[VerdictCode, str]
 """(code, sentence)"""
 
 
@@ -38,7 +40,7 @@ def check_spacing(places: Sequence[Place]) -> list[Remark]:
     if len(places) == 2:
         return [
             (
-                "FEW_SLICES",
+                VerdictCode.FEW_SLICES,
                 "A stack has two slices only: whether all are there, and evenly spaced, cannot be seen.",
             )
         ]
@@ -56,7 +58,7 @@ def check_spacing(places: Sequence[Place]) -> list[Remark]:
     ]
     found: list[Remark] = []
     if gaps:
-        found.append(("GAP", _gap_sentence(gaps, base)))
+        found.append((VerdictCode.GAP, _gap_sentence(gaps, base)))
     unexplained = [
         (a, b)
         for a, b, lack in gaps
@@ -68,7 +70,7 @@ def check_spacing(places: Sequence[Place]) -> list[Remark]:
     if None in multiples or not gaps:
         found.append(
             (
-                "UNEVEN_SPACING",
+                VerdictCode.UNEVEN_SPACING,
                 f"The distance between neighbouring slices is not the same everywhere ({shown}): the plain volume "
                 "has wrong proportions along the slices.",
             )
@@ -76,7 +78,7 @@ def check_spacing(places: Sequence[Place]) -> list[Remark]:
     elif unexplained:
         found.append(
             (
-                "UNEVEN_SPACING",
+                VerdictCode.UNEVEN_SPACING,
                 f"The distance between neighbouring slices is not the same everywhere ({shown}), yet the image "
                 "numbers have no hole there: the scanner may have changed its spacing on purpose.",
             )

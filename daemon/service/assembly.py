@@ -15,6 +15,7 @@ from daemon.outside.drive.client import Drive
 from daemon.outside.ledger import Ledger, backup
 from daemon.outside.spool import Spool, gigabytes
 from daemon.rules.breakers import PAUSED, Breakers
+from daemon.rules.codes import Code
 from daemon.rules.config import Settings
 from daemon.rules.errors import Kind, Refused, Scope, Transient, Trouble, of_the_disk
 from daemon.rules.readiness import Block, Now, Rules
@@ -28,7 +29,7 @@ from daemon.steps.deliver.orphans import sweep_litter
 from daemon.steps.intake.intake import Intake
 from daemon.steps.pipeline import LANE_SCOPES, Lane
 from daemon.steps.recover.rebuild import Rebuild, owe_if_needed
-from daemon.steps.settle import SPOOL_TOO_SMALL, Settling
+from daemon.steps.settle import Settling
 from daemon.steps.tree import Tree
 
 LONGEST_PARK_S = 24 * 3600.0
@@ -81,7 +82,7 @@ class Daemon:
             return exc
         if isinstance(exc, PermissionError | FileNotFoundError | NotADirectoryError):
             return Refused(
-                "STATE_UNUSABLE",
+                Code.STATE_UNUSABLE,
                 trouble.what,
                 remedy=f"See whose {self.settings.state_dir} is, or set state.dir",
             )
@@ -292,10 +293,10 @@ class Daemon:
         )
         gathering = context.ledger.revisions.gathering()
         for revision in gathering:
-            context.ledger.revisions.hold(revision, SPOOL_TOO_SMALL, remedy, now)
+            context.ledger.revisions.hold(revision, Code.SPOOL_TOO_SMALL, remedy, now)
         if not gathering:
             for row in context.ledger.files.due(now, 1):
-                context.ledger.files.hold(row, SPOOL_TOO_SMALL, remedy, now)
+                context.ledger.files.hold(row, Code.SPOOL_TOO_SMALL, remedy, now)
         return 1
 
     def _step_done(self) -> None:

@@ -12,6 +12,7 @@ from daemon.outside.drive.budget import Budget
 from daemon.outside.drive.client import Drive
 from daemon.outside.drive.pacer import Pacer
 from daemon.outside.spool import gigabytes
+from daemon.rules.codes import Code
 from daemon.rules.config import Settings
 from daemon.steps.places import Unusable
 
@@ -72,7 +73,7 @@ class Connection:
                 local.start()
             except DriveDidNotStart as exc:
                 raise Unusable(
-                    "LOCAL_DRIVE",
+                    Code.LOCAL_DRIVE,
                     str(exc),
                     "Is it served already (sdd-dicom drive serve), or may this account not write there?",
                 ) from exc

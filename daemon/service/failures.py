@@ -10,7 +10,8 @@ from loguru import logger
 from daemon.outside.ledger import FileRow, RevisionRow
 from daemon.rules.backoff import Backoff
 from daemon.rules.breakers import PROBES
-from daemon.rules.errors import DISK_FAILS, Kind, Scope, Transient, Trouble, of_the_disk
+from daemon.rules.codes import Code
+from daemon.rules.errors import Kind, Scope, Transient, Trouble, of_the_disk
 from daemon.steps.context import Context
 from daemon.steps.pipeline import LANE_SCOPES, STEPS, Lane
 
@@ -65,14 +66,14 @@ class Failures:
             code, remedy = verdict
             self._context.ledger.revisions.hold(row, code, remedy, now)
 
-    def _judge(self, exc: Exception, tries: int, lane: Lane) -> float | tuple[str, str] | None:
+    def _judge(self, exc: Exception, tries: int, lane: Lane) -> float | tuple[Code, str] | None:
         """Return how long the item waits, or (code, remedy) to hold it; None: its scope closes, the item is as it was."""
-        if self._stopping() or (isinstance(exc, Trouble) and exc.code == "STOPPING"):
+        if self._stopping() or (isinstance(exc, Trouble) and exc.code == Code.STOPPING):
             return None  # no failure of the item: the next start takes the step again, at once
         if not isinstance(exc, Trouble):
             logger.opt(exception=exc).error("BUG: a step failed; its item is held")
             return (
-                "BUG",
+                Code.BUG,
                 "This is a fault of sdd-dicom: report the traceback in the log; `sdd-dicom retry` tries again",
             )
         if exc.scope not in (Scope.ITEM, Scope.FOLDER):
@@ -102,7 +103,7 @@ class Failures:
         trouble = of_the_disk(exc)
         if trouble is None:
             return exc
-        if trouble.code == DISK_FAILS:
+        if trouble.code == Code.DISK_FAILS:
             try:
                 self._context.spool.probe()
                 trouble.scope = Scope.ITEM
@@ -125,5 +126,5 @@ class Failures:
         return bool(home_id)
 
 
-def _code(exc: Exception) -> str:
-    return exc.code if isinstance(exc, Trouble) else "BUG"
+def _code(exc: Exception) -> Code:
+    return exc.code if isinstance(exc, Trouble) else Code.BUG

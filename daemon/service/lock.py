@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from daemon.outside.spool import sync_directory
+from daemon.rules.codes import Code
 from daemon.rules.errors import Refused, Scope
 
 
@@ -27,7 +28,7 @@ def lock(state_dir: Path, lock_file: Path) -> int:
     except BlockingIOError:
         os.close(descriptor)
         raise Refused(
-            "LOCKED",
+            Code.LOCKED,
             f"another daemon works on {state_dir}",
             remedy="Stop it first (systemctl stop sdd-dicom), or use another state.dir",
             scope=Scope.SERVICE,

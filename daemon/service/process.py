@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from loguru import logger
 
+from daemon.rules.codes import Code
 from daemon.rules.errors import Kind, Scope, Transient, Trouble
 from daemon.service.assembly import Daemon
 from daemon.steps.places import Unusable
@@ -33,7 +34,7 @@ def exit_code_of(trouble: Trouble) -> int:
     """Return the exit code for a trouble found at start (sysexits.h: 69 unavailable, 75 tempfail, 77 noperm)."""
     if isinstance(trouble, Unusable) or trouble.code in FOLDERS:
         return 69
-    if trouble.code == "LOCKED":
+    if trouble.code == Code.LOCKED:
         return 75
     if trouble.scope in (Scope.SERVICE, Scope.UPLOADS) and trouble.code in CREDENTIALS:
         return 77
@@ -44,19 +45,24 @@ def exit_code_of(trouble: Trouble) -> int:
 
 CREDENTIALS = frozenset(
     {
-        "LOGIN_LOST",
-        "NO_TOKEN",
-        "TOKEN_UNREADABLE",
-        "NO_CLIENT_FILE",
-        "CLIENT_FILE_UNREADABLE",
-        "CLIENT_REFUSED",
+        Code.LOGIN_LOST,
+        Code.NO_TOKEN,
+        Code.TOKEN_UNREADABLE,
+        Code.NO_CLIENT_FILE,
+        Code.CLIENT_FILE_UNREADABLE,
+        Code.CLIENT_REFUSED,
     }
-    | {"NO_SERVICE_ACCOUNT_FILE", "SERVICE_ACCOUNT_UNREADABLE", "SCOPE_MISSING", "APP_NOT_AUTHORIZED"}
-    | {"API_DISABLED", "DOMAIN_POLICY"}
+    | {
+        Code.NO_SERVICE_ACCOUNT_FILE,
+        Code.SERVICE_ACCOUNT_UNREADABLE,
+        Code.SCOPE_MISSING,
+        Code.APP_NOT_AUTHORIZED,
+    }
+    | {Code.API_DISABLED, Code.DOMAIN_POLICY}
 )
-FOLDERS = frozenset({"SHARED_DRIVE_GONE", "NOT_A_MEMBER"})
+FOLDERS = frozenset({Code.SHARED_DRIVE_GONE, Code.NOT_A_MEMBER})
 """Beside `Unusable`: the drive that holds the folders is out of reach."""
-STATE = frozenset({"LEDGER_DAMAGED", "LEDGER_VERSION", "STATE_UNUSABLE"})
+STATE = frozenset({Code.LEDGER_DAMAGED, Code.LEDGER_VERSION, Code.STATE_UNUSABLE})
 """The state directory is not one to work with: a start more does not help, a person must put it right."""
 
 

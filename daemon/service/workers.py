@@ -14,6 +14,7 @@ from loguru import logger
 from daemon.outside.ledger import FileRow, RevisionRow
 from daemon.outside.log import about
 from daemon.outside.spool import gigabytes
+from daemon.rules.codes import Code
 from daemon.rules.errors import Scope, Transient, Trouble, disk_full
 from daemon.rules.lifecycle import FINAL, Event, FileState, after
 from daemon.rules.outcomes import FileOutcome
@@ -205,7 +206,7 @@ class Workers:
             if not (isinstance(exc, Trouble) and exc.scope in (Scope.SERVICE, Scope.DISK)):
                 # Without a pause the row would be taken again at once, and fail again, as fast as the machine can.
                 exc = Transient(
-                    "LEDGER_FAILED", f"a step's outcome met {type(met).__name__}", scope=Scope.SERVICE
+                    Code.LEDGER_FAILED, f"a step's outcome met {type(met).__name__}", scope=Scope.SERVICE
                 )
             if not self._stopping:
                 self._failures.close(exc)

@@ -18,6 +18,7 @@ from daemon.outside.ledger import InputRow, RevisionRow
 from daemon.outside.spool import gigabytes
 from daemon.outside.volumes import nifti, preview
 from daemon.rules import geometry
+from daemon.rules.codes import Code
 from daemon.rules.errors import Refused, Transient
 from daemon.rules.model import InputRef, Verdict, Volume
 from daemon.rules.outcomes import Converted, Ignored, MadeResult
@@ -46,7 +47,7 @@ def convert(context: Context, revision: RevisionRow) -> Converted | Ignored:
     selection = select(members)
     if selection.identity_conflict:
         raise Refused(
-            "IDENTITY_CONFLICT",
+            Code.IDENTITY_CONFLICT,
             f"instances of one series disagree: {selection.identity_conflict}",
             remedy="Remove the files that belong to somebody else, or give them a SeriesInstanceUID of their own",
         )
@@ -92,7 +93,7 @@ def _members(context: Context, revision: RevisionRow) -> list[Member]:
 def _altered(context: Context, entry: InputRow) -> Transient:
     context.spool.drop_inputs([(entry.file_id, entry.head_revision_id)])
     return Transient(
-        "SPOOL_ALTERED", f"the spooled bytes of file {entry.file_id} changed: fetching them again"
+        Code.SPOOL_ALTERED, f"the spooled bytes of file {entry.file_id} changed: fetching them again"
     )
 
 

@@ -8,6 +8,7 @@ from daemon.outside.cache import Cache
 from daemon.outside.clock import Clock
 from daemon.outside.drive.client import Drive
 from daemon.outside.ledger import Ledger
+from daemon.rules.codes import Code
 from daemon.rules.config import FolderRef, Settings
 from daemon.rules.errors import NotThere, Refused, Scope, Transient
 from daemon.rules.model import File
@@ -17,14 +18,14 @@ _DEPTH_AT_MOST = 100  # Drive allows no deeper folders
 _MADE = "output-made"
 _MADE_TTL_S = 86_400.0
 """Searches lag by minutes; by then every one shows the folder."""
-_CLOSED = frozenset({"NO_PERMISSION", "FORBIDDEN", "TOO_DEEP"})
+_CLOSED = frozenset({Code.NO_PERMISSION, Code.FORBIDDEN, Code.TOO_DEEP})
 """Codes of folders that Drive does not let us use: a person must act, as with those that we find wrong ourselves."""
 
 
 class Unusable(Refused):
     """A configured folder cannot be used: at start the program ends with 69."""
 
-    def __init__(self, code: str, what: str, remedy: str) -> None:
+    def __init__(self, code: Code, what: str, remedy: str) -> None:
         super().__init__(code, what, remedy=remedy, scope=Scope.SERVICE)
 
 
@@ -41,7 +42,7 @@ def resolve(drive: Drive, ledger: Ledger, cache: Cache, settings: Settings, cloc
         return _resolve(drive, ledger, cache, settings, clock)
     except NotThere as exc:
         # A folder that was found a moment ago: the next look finds it, or says what is missing.
-        raise Transient("CHANGED_MEANWHILE", "a folder on the way to source or output is gone") from exc
+        raise Transient(Code.CHANGED_MEANWHILE, "a folder on the way to source or output is gone") from exc
     except Refused as exc:
         if exc.code not in _CLOSED:
             raise
@@ -77,7 +78,7 @@ def find_source(drive: Drive, ledger: Ledger | None, settings: Settings) -> File
     found = find_folder(drive, reference, "source")
     if found is None:
         raise Unusable(
-            "SOURCE_MISSING",
+            Code.SOURCE_MISSING,
             "the source folder does not exist, or this account cannot see it",
             "Create it, share it with the account, or correct drive.source",
         )
@@ -112,7 +113,7 @@ def _walk(drive: Drive, reference: FolderRef, key: str) -> tuple[File | None, li
             candidates = drive.find_shared(name)
         if len(candidates) > 1:
             raise Unusable(
-                f"{key.upper()}_AMBIGUOUS",
+                Code.SOURCE_AMBIGUOUS if key == "source" else Code.OUTPUT_AMBIGUOUS,
                 f"{len(candidates)} folders match drive.{key}: {', '.join(c.file_id for c in candidates)}",
                 f'Name one by its id: drive.{key} = "id:…"',
             )
@@ -125,7 +126,7 @@ def _walk(drive: Drive, reference: FolderRef, key: str) -> tuple[File | None, li
 def _folder(file: File, key: str) -> File:
     if not file.is_folder or file.trashed:
         raise Unusable(
-            "NOT_A_FOLDER",
+            Code.NOT_A_FOLDER,
             f"drive.{key} names {file.file_id}, which is {'in the trash' if file.trashed else 'no folder'}",
             f"Correct drive.{key}, or restore the folder",
         )
@@ -156,7 +157,7 @@ def _find_output(
         found = find_folder(drive, reference, "output")
         if found is None:
             raise Unusable(
-                "OUTPUT_MISSING",
+                Code.OUTPUT_MISSING,
                 f"the output folder {reference.value} does not exist, or this account cannot see it",
                 "Share it with the account as Editor, or correct drive.output",
             )
@@ -205,7 +206,7 @@ def _make(drive: Drive, ledger: Ledger, parent_id: str, name: str, clock: Clock)
     try:
         made = drive.create_folder(file_id=folder.folder_id, name=name, parent_id=parent_id, properties={})
     except Refused as exc:
-        if exc.code == "ID_REFUSED":
+        if exc.code == Code.ID_REFUSED:
             # It had grown too old: the next start takes another one, and would meet this one for ever.
             deliveries.forget_folder(folder.folder_id)
             raise Transient(exc.code, exc.what) from exc
@@ -230,14 +231,14 @@ def check_output(drive: Drive, source: File, output: File) -> None:
             break
         if here.file_id == source.file_id:
             raise Unusable(
-                "OUTPUT_INSIDE_SOURCE",
+                Code.OUTPUT_INSIDE_SOURCE,
                 f"the output folder {output.file_id} lies in the source folder {source.file_id}",
                 "Choose a folder beside the source for drive.output",
             )
         here = _parent(drive, here)
     if not output.can_add_children:
         raise Unusable(
-            "OUTPUT_NOT_WRITABLE",
+            Code.OUTPUT_NOT_WRITABLE,
             f"this account cannot write into the output folder {output.file_id}",
             "Share it with the account as Editor",
         )

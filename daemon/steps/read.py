@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from daemon.outside.dicom.header import NotAnInput, read_instance
 from daemon.outside.ledger import FileRow, RevisionRow, Whereabouts
+from daemon.rules.codes import Code
 from daemon.rules.errors import NotThere, Refused, Scope, Transient
 from daemon.rules.model import File
 from daemon.rules.outcomes import Fetched, Filed, Ignored, Lost
@@ -13,7 +14,7 @@ from daemon.steps.context import Context
 
 _NOT_YET_S, _NOT_YET_TRIES = 30.0, 4
 """How long, and how often, bytes that answer 404 count as not there yet."""
-_OTHER_BYTES = frozenset({"NOT_FOUND", "CHANGED_MEANWHILE", "SIZE_MISMATCH", "MD5_MISMATCH"})
+_OTHER_BYTES = frozenset({Code.NOT_FOUND, Code.CHANGED_MEANWHILE, Code.SIZE_MISMATCH, Code.MD5_MISMATCH})
 """What Drive gives in place of an older content: seen twice, that content is gone."""
 
 
@@ -34,7 +35,7 @@ def fetch(context: Context, row: FileRow) -> None:
         return
     if not row.md5_checksum:
         raise Refused(
-            "NO_CHECKSUM",
+            Code.NO_CHECKSUM,
             f"Drive names no md5 for file {row.file_id}",
             remedy="Upload the file again, so that its bytes can be checked",
         )
@@ -51,7 +52,7 @@ def _look_again(context: Context, row: FileRow) -> NoReturn:
     with context.ledger.write():
         context.ledger.crawls.ask([row.file_id])
     raise Transient(
-        "NOT_FOUND",
+        Code.NOT_FOUND,
         f"the bytes of file {row.file_id} are not there",
         remedy="Upload the file again: Drive shows it and has no bytes for it",
         # Without a wait of its own it is held in the end: somebody must be told.
@@ -64,7 +65,7 @@ def _as_drive_file(context: Context, row: FileRow) -> File:
     if not row.size_bytes:
         file = context.drive.get(row.file_id)
         if file.md5_checksum != row.md5_checksum:
-            raise Refused("REPLACED", f"file {row.file_id} has another content than was delivered")
+            raise Refused(Code.REPLACED, f"file {row.file_id} has another content than was delivered")
         return file
     return File(
         file_id=row.file_id,
@@ -122,7 +123,7 @@ def fetch_inputs(context: Context, revision: RevisionRow) -> None:
 
 def _inputs_gone(row: FileRow) -> Refused:
     return Refused(
-        "INPUTS_GONE",
+        Code.INPUTS_GONE,
         f"file {row.file_id} can no longer be read",
         remedy="Put the file back (or upload it again); the next revision then starts by itself",
     )

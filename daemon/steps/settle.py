@@ -10,11 +10,11 @@ from loguru import logger
 
 from daemon.outside.ledger import Ledger, MemberRow, RevisionRow
 from daemon.outside.log import about
+from daemon.rules.codes import Code
 from daemon.rules.lifecycle import SeriesState
 from daemon.rules.readiness import How, Now, Rules, Situation, readiness
 from daemon.rules.series import content_key
 
-SPOOL_TOO_SMALL = "SPOOL_TOO_SMALL"
 LOOK_EVERY_S = 10.0
 """A series that only waits for silence is looked at so often: reading all of its instances costs."""
 
@@ -165,7 +165,7 @@ class Settling:
         download_clock_s: float,
     ) -> None:
         """Any change of a held revision's set, less included, closes it: so a sender can mend an exam."""
-        if newest.held_code == SPOOL_TOO_SMALL:
+        if newest.held_code == Code.SPOOL_TOO_SMALL:
             return  # more of it does not help; `retry` does, when the spool is larger
         table = self._ledger.revisions
         frozen = {entry.key for entry in table.inputs(*newest.key)}

@@ -14,13 +14,10 @@ from pydicom.dataelem import RawDataElement
 from daemon.outside.dicom import parsing, pixels, values
 from daemon.outside.dicom.parsing import Opening, Stop
 from daemon.outside.dicom.source import EndedEarly, Malformed, Source, inflated
+from daemon.rules.codes import Code, IgnoreReason
 from daemon.rules.errors import Refused
 from daemon.rules.model import Instance
 from daemon.rules.series import non_image_label
-
-NOT_DICOM = "NOT_DICOM"
-DICOMDIR = "DICOMDIR"
-EMPTY_FILE = "EMPTY_FILE"
 
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 PER_FRAME, SHARED = 0x52009230, 0x52009229
@@ -49,7 +46,7 @@ class NotAnInput(Exception):
     `reason` is ``NOT_DICOM``, ``DICOMDIR`` or ``EMPTY_FILE``.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: IgnoreReason) -> None:
         super().__init__(reason)
         self.reason = reason
 
@@ -63,7 +60,7 @@ def read_instance(path: Path) -> Instance:
     Args:
         path: a local file; its name is not looked at.
     Raises:
-        NotAnInput: not DICOM, a DICOMDIR, or empty.
+        NotAnInput: not DICOM, a IgnoreReason.DICOMDIR, or empty.
         Refused: ``TRUNCATED``, ``ARCHIVE_UNSUPPORTED``, ``NO_UID`` or ``DAMAGED``.
         OSError: the file itself cannot be read.
     Source: DICOM PS3.10 chapter 7; reference/dicom.md, "Reading".
@@ -71,7 +68,7 @@ def read_instance(path: Path) -> Instance:
     with path.open("rb") as stream:
         start = stream.read(512)
         if not start:
-            raise NotAnInput(EMPTY_FILE)
+            raise NotAnInput(IgnoreReason.EMPTY_FILE)
         certainty = "sure" if start[128:132] == b"DICM" else _unmarked(start, stream)
         source = Source(stream)
         try:
@@ -99,9 +96,9 @@ def told(exc: Exception, certainty: str = "sure") -> Exception:
     """Return what is to be said of a file that could not be read."""
     if isinstance(exc, NotAnInput) or (isinstance(exc, OSError) and exc.errno is not None):
         return exc  # pydicom raises OSError too, but without a number
-    if certainty == "perhaps" and not (isinstance(exc, Refused) and exc.code != "NO_UID"):
+    if certainty == "perhaps" and not (isinstance(exc, Refused) and exc.code != Code.NO_UID):
         # A header that was only guessed and names no series is no header.
-        return NotAnInput(NOT_DICOM)
+        return NotAnInput(IgnoreReason.NOT_DICOM)
     if isinstance(exc, Refused):
         return exc
     if isinstance(exc, EndedEarly):
@@ -122,15 +119,15 @@ def _unmarked(start: bytes, stream: BinaryIO) -> str:
     """Judge a file without ``DICM`` at 128. Raises: NotAnInput, Refused for archives."""
     if start.startswith(_ARCHIVES) or start[257:262] == b"ustar":
         if _is_harmless(start, stream):
-            raise NotAnInput(NOT_DICOM)
+            raise NotAnInput(IgnoreReason.NOT_DICOM)
         raise Refused(
-            "ARCHIVE_UNSUPPORTED",
+            Code.ARCHIVE_UNSUPPORTED,
             "The file is an archive; archives are not unpacked yet",
             remedy="Unpack it and upload the files that it holds",
         )
     certainty = parsing.looks_like_start(start)
     if not certainty:
-        raise NotAnInput(NOT_DICOM)
+        raise NotAnInput(IgnoreReason.NOT_DICOM)
     return certainty
 
 
@@ -153,7 +150,7 @@ def _read(source: Source) -> Instance:
     opening = parsing.open_source(source)
     meta = values.Header(opening.meta)
     if meta.text(0x00020002) == MEDIA_STORAGE_DIRECTORY:
-        raise NotAnInput(DICOMDIR)
+        raise NotAnInput(IgnoreReason.DICOMDIR)
     if opening.deflated:
         # They are rare, and each takes up to `INFLATED_HEAD_BYTES`: as many as there are workers would be too much.
         with _one_inflated:
@@ -172,7 +169,7 @@ def _read_data_set(source: Source, offset: int, opening: Opening, meta: values.H
         early = True
     header = values.Header(found)
     if header.text(0x00080016) == MEDIA_STORAGE_DIRECTORY or (stop and stop.tag == _DIRECTORY_RECORDS):
-        raise NotAnInput(DICOMDIR)
+        raise NotAnInput(IgnoreReason.DICOMDIR)
     if early:
         raise EndedEarly
     instance = _instance(header, meta, opening, stop is not None)
@@ -211,7 +208,7 @@ def _instance(header: values.Header, meta: values.Header, opening: Opening, has_
     ]
     if missing:
         raise Refused(
-            "NO_UID",
+            Code.NO_UID,
             f"The header has no valid {' and no valid '.join(missing)}",
             remedy="Export the exam again, or anonymise it with a tool that keeps or replaces UIDs",
         )
@@ -270,7 +267,7 @@ def _with_frames(instance: Instance, planes: Planes) -> Instance:
 
 def damaged(why: str) -> Refused:
     return Refused(
-        "DAMAGED",
+        Code.DAMAGED,
         f"The file starts as DICOM but cannot be read: {why}",
         remedy="Export and upload this file again",
     )

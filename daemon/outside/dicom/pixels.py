@@ -12,6 +12,7 @@ from pydicom.uid import (
 from daemon.outside.dicom import parsing, values
 from daemon.outside.dicom.parsing import Opening, Stop
 from daemon.outside.dicom.source import EndedEarly, Source
+from daemon.rules.codes import Code
 from daemon.rules.errors import Refused
 
 PIXEL_DATA, FLOAT_PIXELS, DOUBLE_PIXELS = 0x7FE00010, 0x7FE00008, 0x7FE00009
@@ -56,4 +57,4 @@ def _needed_bytes(tag: int, header: values.Header) -> int | None:
 
 
 def truncated(what: str) -> Refused:
-    return Refused("TRUNCATED", what, remedy="The upload or the export broke off: upload this file again")
+    return Refused(Code.TRUNCATED, what, remedy="The upload or the export broke off: upload this file again")

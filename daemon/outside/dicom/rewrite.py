@@ -17,6 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from daemon.outside.dicom import parsing, values
 from daemon.outside.dicom.header import told
 from daemon.outside.dicom.source import INFLATED_MAX_BYTES, Source, inflate
+from daemon.rules.codes import Code
 from daemon.rules.errors import Refused
 from daemon.rules.series import undecodable_syntax
 
@@ -94,7 +95,7 @@ def _rewrite(stream: BinaryIO, out: BinaryIO, most_bytes: int) -> None:
             most_bytes -= len(data)
             if most_bytes < 0:
                 raise Refused(
-                    "UNPACKED_TOO_LARGE",
+                    Code.UNPACKED_TOO_LARGE,
                     "The deflated images of the series take more room than there is",
                     remedy="Make room in the spool (work.spool_max_gb) and on its disk, then retry; or export without deflate",
                 )

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from loguru import logger
 
+from daemon.rules.codes import Code
 from daemon.rules.errors import Scope, Transient
 
 DAY_S = 86_400.0
@@ -133,7 +134,7 @@ class Budget:
                 return
             wait_s = (spent.day + 1) * DAY_S - now
         raise Transient(
-            "BUDGET_SPENT",
+            Code.BUDGET_SPENT,
             f"today's budget is spent ({what}); the day ends at midnight UTC",
             remedy=f"Wait for the next day, or raise {key} (Google bills what exceeds its thresholds) and restart",
             scope=Scope.DOWNLOADS,

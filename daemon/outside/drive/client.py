@@ -23,6 +23,7 @@ from daemon.outside.drive.errors import Act, Classified, bad_answer
 from daemon.outside.drive.requests import ANSWERED, Requests
 from daemon.outside.drive.uploads import Sessions, Source, Upload
 from daemon.outside.drive.wire import Request
+from daemon.rules.codes import Code
 from daemon.rules.errors import NotThere, PageTokenRefused, Transient
 from daemon.rules.model import FOLDER_MIME, Account, ChangePage, File, FilePage
 
@@ -307,7 +308,7 @@ class Drive(Requests):
                 return self._pages(item, query)
             except PageTokenRefused as exc:
                 aged = Transient(
-                    "LISTING_AGED", f"a page token of the list of {item or 'a search'} is refused"
+                    Code.LISTING_AGED, f"a page token of the list of {item or 'a search'} is refused"
                 )
                 aged.__cause__ = exc
                 patience.wait(Classified(aged, repeat=True), "list", item)

@@ -17,6 +17,7 @@ from loguru import logger
 from daemon.outside.drive import transfers
 from daemon.outside.drive.errors import bad_answer
 from daemon.outside.drive.wire import Answer
+from daemon.rules.codes import Code
 from daemon.rules.errors import Refused, Scope, Transient
 from daemon.rules.model import File
 
@@ -54,13 +55,13 @@ class Download:
         file = self._file
         if not file.is_blob:
             raise Refused(
-                "NOT_DOWNLOADABLE",
+                Code.NOT_DOWNLOADABLE,
                 f"{file.file_id} has no bytes of its own",
                 remedy="Upload it as a plain file",
             )
         if not file.md5_checksum:
             raise Refused(
-                "NO_CHECKSUM", f"Drive gives no md5 for {file.file_id}", remedy="Upload the file once more"
+                Code.NO_CHECKSUM, f"Drive gives no md5 for {file.file_id}", remedy="Upload the file once more"
             )
         if file.size_bytes <= transfers.CHUNK_BYTES:
             self._target.write_bytes(self._at_once() if file.size_bytes else self._nothing())
@@ -96,7 +97,9 @@ class Download:
         if size != self._file.size_bytes:
             if answer.headers.get("content-type", "").startswith("text/html"):
                 return bad_answer(f"download of {file_id}: a page of HTML")
-            return Transient("SIZE_MISMATCH", f"{size} bytes of {file_id} came, not {self._file.size_bytes}")
+            return Transient(
+                Code.SIZE_MISMATCH, f"{size} bytes of {file_id} came, not {self._file.size_bytes}"
+            )
         if hashlib.md5(answer.body, usedforsecurity=False).hexdigest() != self._file.md5_checksum.lower():
             return self._mismatch()
         return None
@@ -125,7 +128,7 @@ class Download:
             self._target.unlink(missing_ok=True)
             return False
         except Transient as exc:
-            if exc.code in ("MD5_MISMATCH", "CHANGED_MEANWHILE", "SIZE_MISMATCH"):
+            if exc.code in (Code.MD5_MISMATCH, Code.CHANGED_MEANWHILE, Code.SIZE_MISMATCH):
                 self._target.unlink(missing_ok=True)
             elif self._resume:
                 transfers.interrupted(exc, went_on=self._gained_bytes >= transfers.CHUNK_BYTES)
@@ -141,7 +144,7 @@ class Download:
                 self._chunks(out, 0, pinned=False)
                 now = self._requests.get(file.file_id)
                 if (now.head_revision_id, now.md5_checksum) != (file.head_revision_id, file.md5_checksum):
-                    raise Transient("CHANGED_MEANWHILE", f"{file.file_id} was changed while it was read")
+                    raise Transient(Code.CHANGED_MEANWHILE, f"{file.file_id} was changed while it was read")
                 self._seal(out)
             aside.replace(self._target)
         finally:
@@ -170,7 +173,7 @@ class Download:
             total, body = self._chunk(first, min(first + transfers.CHUNK_BYTES, size) - 1, pinned)
             if total != size:
                 raise Transient(
-                    "CHANGED_MEANWHILE", f"{self._file.file_id} has {total} bytes now, not {size}"
+                    Code.CHANGED_MEANWHILE, f"{self._file.file_id} has {total} bytes now, not {size}"
                 )
             self._write(out, body)
             first += len(body)
@@ -211,4 +214,6 @@ class Download:
         os.fsync(out.fileno())
 
     def _mismatch(self) -> Transient:
-        return Transient("MD5_MISMATCH", f"The bytes of {self._file.file_id} are not those that Drive lists")
+        return Transient(
+            Code.MD5_MISMATCH, f"The bytes of {self._file.file_id} are not those that Drive lists"
+        )

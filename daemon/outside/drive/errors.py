@@ -17,6 +17,7 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any
 
+from daemon.rules.codes import Code
 from daemon.rules.errors import NotThere, PageTokenRefused, Refused, Scope, Transient, Trouble
 
 RETRY_AFTER_MOST_S = 600.0
@@ -64,7 +65,7 @@ class Rule:
     """One row of the table: a reason string of Google's and what it means to us."""
 
     make: type[Transient] | type[Refused]
-    code: str
+    code: Code
     remedy: str = ""
     scope: Scope | None = None
     """None: by the act (see `scope_of`)."""
@@ -73,34 +74,37 @@ class Rule:
     retry_after_s: float | None = None
 
 
-_RATE = Rule(Transient, "RATE_LIMITED", repeat=True, slow=True)
+_RATE = Rule(Transient, Code.RATE_LIMITED, repeat=True, slow=True)
 _DAY = Rule(
-    Transient, "DAILY_LIMIT", "Raise the project's quota or wait", Scope.SERVICE, retry_after_s=HOUR_S
+    Transient, Code.DAILY_LIMIT, "Raise the project's quota or wait", Scope.SERVICE, retry_after_s=HOUR_S
 )
-_FULL = Rule(Transient, "STORAGE_FULL", FREE_SPACE, Scope.UPLOADS)
+_FULL = Rule(Transient, Code.STORAGE_FULL, FREE_SPACE, Scope.UPLOADS)
 _DRIVE_FULL = Rule(
-    Transient, "DRIVE_FULL", "Delete items for good (the trash counts) or use another drive", Scope.UPLOADS
+    Transient, Code.DRIVE_FULL, "Delete items for good (the trash counts) or use another drive", Scope.UPLOADS
 )
 _FOLDER_FULL = Rule(
     Transient,
-    "FOLDER_FULL",
+    Code.FOLDER_FULL,
     "Move items out of the folder; 500,000 is its limit; the daemon goes on by itself",
     Scope.FOLDER,
 )
 _TOO_DEEP = Rule(
-    Refused, "TOO_DEEP", "Choose an output folder nearer to the root; 100 levels is the limit", Scope.FOLDER
+    Refused,
+    Code.TOO_DEEP,
+    "Choose an output folder nearer to the root; 100 levels is the limit",
+    Scope.FOLDER,
 )
-_NO_PERMISSION = Rule(Refused, "NO_PERMISSION")
-_SCOPE_MISSING = Rule(Refused, "SCOPE_MISSING", LOGIN, Scope.SERVICE)
+_NO_PERMISSION = Rule(Refused, Code.NO_PERMISSION)
+_SCOPE_MISSING = Rule(Refused, Code.SCOPE_MISSING, LOGIN, Scope.SERVICE)
 _NOT_DOWNLOADABLE = Rule(
     Refused,
-    "NOT_DOWNLOADABLE",
+    Code.NOT_DOWNLOADABLE,
     "Let its owner allow downloads for viewers, or upload it as a plain file",
     Scope.ITEM,
 )
 _CANNOT_MOVE = Rule(
     Refused,
-    "CANNOT_MOVE",
+    Code.CANNOT_MOVE,
     "Put source, output and staging on the same drive, owned by the account",
     Scope.ITEM,
 )
@@ -110,20 +114,20 @@ _CANNOT_MOVE = Rule(
 RULES: Mapping[str, Rule] = {
     "accesstokenscopeinsufficient": _SCOPE_MISSING,
     "accessnotconfigured": Rule(
-        Refused, "API_DISABLED", "Enable the Google Drive API in the Cloud project", Scope.SERVICE
+        Refused, Code.API_DISABLED, "Enable the Google Drive API in the Cloud project", Scope.SERVICE
     ),
     "servicedisabled": Rule(
-        Refused, "API_DISABLED", "Enable the Google Drive API in the Cloud project", Scope.SERVICE
+        Refused, Code.API_DISABLED, "Enable the Google Drive API in the Cloud project", Scope.SERVICE
     ),
     "domainpolicy": Rule(
-        Refused, "DOMAIN_POLICY", "Ask the Workspace administrator to allow Drive apps", Scope.SERVICE
+        Refused, Code.DOMAIN_POLICY, "Ask the Workspace administrator to allow Drive apps", Scope.SERVICE
     ),
     "dailylimitexceeded": _DAY,
     "dailylimitexceededunreg": _DAY,
     "quotaexceeded": _DAY,
     "downloadquotaexceeded": Rule(
         Transient,
-        "DOWNLOAD_QUOTA",
+        Code.DOWNLOAD_QUOTA,
         "Wait up to a day, or copy the file",
         Scope.ITEM,
         retry_after_s=6 * HOUR_S,
@@ -135,14 +139,14 @@ RULES: Mapping[str, Rule] = {
     "mydrivehierarchydepthlimitexceeded": _TOO_DEEP,
     "teamdrivehierarchytoodeep": _TOO_DEEP,
     "urlleaselimitexceeded": Rule(
-        Transient, "TOO_MANY_SESSIONS", scope=Scope.UPLOADS, repeat=True, slow=True
+        Transient, Code.TOO_MANY_SESSIONS, scope=Scope.UPLOADS, repeat=True, slow=True
     ),
     "ratelimitexceeded": _RATE,
     "userratelimitexceeded": _RATE,
     "sharingratelimitexceeded": _RATE,
     "resourceexhausted": _RATE,
     "cannotdownloadabusivefile": Rule(
-        Refused, "ABUSIVE_FILE", "Google flagged it as harmful; its owner can ask for a review", Scope.ITEM
+        Refused, Code.ABUSIVE_FILE, "Google flagged it as harmful; its owner can ask for a review", Scope.ITEM
     ),
     "filenotdownloadable": _NOT_DOWNLOADABLE,
     "filenotexportable": _NOT_DOWNLOADABLE,
@@ -150,8 +154,8 @@ RULES: Mapping[str, Rule] = {
     "downloadrestrictedforrevision": _NOT_DOWNLOADABLE,
     "cannotaddparent": _CANNOT_MOVE,
     "teamdrivesfoldermoveinnotsupported": _CANNOT_MOVE,
-    "teamdrivemembershiprequired": Rule(Refused, "NOT_A_MEMBER", "Add the account to the shared drive"),
-    "appnotauthorizedtofile": Rule(Refused, "APP_NOT_AUTHORIZED", f"{LOGIN} (scope drive)", Scope.SERVICE),
+    "teamdrivemembershiprequired": Rule(Refused, Code.NOT_A_MEMBER, "Add the account to the shared drive"),
+    "appnotauthorizedtofile": Rule(Refused, Code.APP_NOT_AUTHORIZED, f"{LOGIN} (scope drive)", Scope.SERVICE),
     "insufficientparentpermissions": _NO_PERMISSION,
     "insufficientfilepermissions": _NO_PERMISSION,
     "insufficientpermissions": _NO_PERMISSION,
@@ -259,25 +263,25 @@ def finding_of_answer(
     told_s = retry_after_s(headers, now_epoch_s)
     what = f"Drive answered {status} to {act} of {item or 'the account'}"
 
-    def transient(code: str, *, repeat: bool = True, scope: Scope = Scope.ITEM) -> Classified:
+    def transient(code: Code, *, repeat: bool = True, scope: Scope = Scope.ITEM) -> Classified:
         trouble = Transient(code, what, scope=scope, retry_after_s=told_s)
         return Classified(trouble, repeat, doubtful=status >= 500 or status == 408, status=status)
 
     if status >= 500 or status == 408:
-        return transient("SERVER_ERROR")
+        return transient(Code.SERVER_ERROR)
     if status < 400:
-        return transient("BAD_ANSWER")
+        return transient(Code.BAD_ANSWER)
     if status == 401:
         return Classified(login_lost(what), status=status)
     if status == 416:
-        return transient("CHANGED_MEANWHILE", repeat=False)
+        return transient(Code.CHANGED_MEANWHILE, repeat=False)
     if status == 429 and (rule is None or rule.make is Refused):
         rule = _RATE
     if status in (403, 429) and rule is not None:
         return _by_rule(rule, said, act=act, what=what, told_s=told_s, status=status)
     if status in (403, 404, 410) and not said.is_json:
         # A proxy's page or an empty body is no word of Drive's: taken for one, it would hold or lose a file.
-        return transient("BAD_ANSWER")
+        return transient(Code.BAD_ANSWER)
     return Classified(_by_status(status, said, act=act, item=item, what=what), status=status)
 
 
@@ -298,7 +302,7 @@ def _by_status(status: int, said: Body, *, act: Act, item: str, what: str) -> Tr
     if status in (404, 410):
         if said.message.lower().startswith("shared drive not found") or "driveId" in said.locations:
             return Refused(
-                "SHARED_DRIVE_GONE",
+                Code.SHARED_DRIVE_GONE,
                 what,
                 remedy="Check drive.shared_drive_id, and that the account is a member",
                 scope=Scope.SERVICE,
@@ -307,19 +311,19 @@ def _by_status(status: int, said: Body, *, act: Act, item: str, what: str) -> Tr
     if status == 400 and "pageToken" in said.locations:
         return PageTokenRefused(what)
     if status == 400 and act is Act.CREATE and "not usable" in said.message.lower():
-        return Refused("ID_REFUSED", what, remedy="Reserve a new id")
+        return Refused(Code.ID_REFUSED, what, remedy="Reserve a new id")
     if status == 409:
-        return Refused("CONFLICT", what, remedy="Look at the item in Drive")
+        return Refused(Code.CONFLICT, what, remedy="Look at the item in Drive")
     if status == 403 and not said.reasons & _OUR_BUG:
-        return Refused("FORBIDDEN", what, remedy=SHARE_INPUT, scope=scope_of(_NO_PERMISSION, act))
-    return Trouble("BAD_REQUEST", what)
+        return Refused(Code.FORBIDDEN, what, remedy=SHARE_INPUT, scope=scope_of(_NO_PERMISSION, act))
+    return Trouble(Code.BAD_REQUEST, what)
 
 
 def login_lost(what: str, remedy: str = LOGIN) -> Refused:
     """The credentials are no longer accepted; only a person can help."""
-    return Refused("LOGIN_LOST", what, remedy=remedy, scope=Scope.SERVICE)
+    return Refused(Code.LOGIN_LOST, what, remedy=remedy, scope=Scope.SERVICE)
 
 
 def bad_answer(what: str) -> Transient:
     """Something that Drive does not say answered in its place: a portal's page, a cut body."""
-    return Transient("BAD_ANSWER", what)
+    return Transient(Code.BAD_ANSWER, what)

@@ -23,6 +23,7 @@ from daemon.outside.drive.errors import Act, Classified
 from daemon.outside.drive.pacer import Pacer
 from daemon.outside.drive.transport import Transport
 from daemon.outside.drive.wire import Deadline, Request
+from daemon.rules.codes import Code
 from daemon.rules.errors import NotThere, Transient
 from daemon.rules.model import File
 
@@ -185,7 +186,7 @@ class Requests(Transport):
             try:
                 return self.get(file_id)
             except NotThere as exc:
-                unseen = Transient("NOT_YET_VISIBLE", f"{file_id} exists, but cannot be read")
+                unseen = Transient(Code.NOT_YET_VISIBLE, f"{file_id} exists, but cannot be read")
                 unseen.__cause__ = exc
                 patience.wait(Classified(unseen, repeat=True), "get", file_id)
 

@@ -10,6 +10,7 @@ from loguru import logger
 
 from daemon.outside.drive.errors import Classified
 from daemon.rules.backoff import Backoff
+from daemon.rules.codes import Code
 from daemon.rules.errors import Transient
 
 BACKOFF = Backoff(first_s=1.0, most_s=32.0, jitter=(0.5, 1.0))
@@ -68,7 +69,7 @@ class RetryPolicy:
             self._left,
         )
         if self._stop.wait(wait_s) if wait_s > 0 else self._stop.is_set():
-            raise Transient("STOPPING", f"{kind} of {item}: the service stops")
+            raise Transient(Code.STOPPING, f"{kind} of {item}: the service stops")
 
     def wait_s(self, finding: Classified) -> float:
         """Return the wait before the next try, seconds; a refusal for the rate waits at the pacer instead."""

@@ -6,6 +6,7 @@ Source: reference/drive-api.md, sections 3 and 4.
 from __future__ import annotations
 
 from daemon.outside.drive.wire import Deadline
+from daemon.rules.codes import Code
 from daemon.rules.errors import Scope, Transient
 
 CHUNK_BYTES = 8 << 20
@@ -19,7 +20,9 @@ WHOLE_LEAST_S = 300.0
 WHOLE_SLOWEST_BYTES_PER_S = 50_000
 RESUME_AFTER_S = 5.0
 
-_INTERRUPTIONS = frozenset({"CONNECTION_LOST", "TIMEOUT", "TOO_SLOW", "SERVER_ERROR", "NO_PROGRESS"})
+_INTERRUPTIONS = frozenset(
+    {Code.CONNECTION_LOST, Code.TIMEOUT, Code.TOO_SLOW, Code.SERVER_ERROR, Code.NO_PROGRESS}
+)
 
 
 def nobody(done_bytes: int) -> None:

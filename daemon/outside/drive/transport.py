@@ -38,6 +38,7 @@ from daemon.outside.drive.wire import (
     Request,
     set_bounds,
 )
+from daemon.rules.codes import Code
 from daemon.rules.errors import Scope, Transient, Trouble
 
 T = TypeVar("T")
@@ -146,7 +147,7 @@ class Transport:
             self.budget.check_download(exchange.most_bytes)
         since = time.monotonic()
         if not self._pacer.wait(exchange.kind, self._stop):
-            raise Transient("STOPPING", f"{exchange.kind} of {exchange.item}: the service stops")
+            raise Transient(Code.STOPPING, f"{exchange.kind} of {exchange.item}: the service stops")
         if exchange.whole is not None:
             exchange.whole.pause(time.monotonic() - since)
         with self._lock:
@@ -157,14 +158,14 @@ class Transport:
         try:
             answer = self._transmit(exchange)
         except Trouble as exc:
-            if exc.code == "STOPPING":
+            if exc.code == Code.STOPPING:
                 raise
             # More bytes than the file has will come again, and a transfer whose time is up must end.
-            final = exc.code in ("SIZE_MISMATCH", "TOO_SLOW")
+            final = exc.code in (Code.SIZE_MISMATCH, Code.TOO_SLOW)
             return Classified(exc, isinstance(exc, Transient) and not final, doubtful=True)
         except Dropped as exc:
             # A kept connection that the server had closed long ago is no sign of trouble: try at once.
-            lost = Transient("CONNECTION_LOST", f"no answer to {exchange.act} of {exchange.item}")
+            lost = Transient(Code.CONNECTION_LOST, f"no answer to {exchange.act} of {exchange.item}")
             return Classified(lost, repeat=True, immediate=exc.stale, doubtful=True)
         except google.auth.exceptions.GoogleAuthError as exc:
             trouble = trouble_of(exc)
@@ -259,19 +260,19 @@ def _finding_of_exception(exchange: Request, exc: BaseException) -> Classified:
     """Return what a failed exchange means. The exception's own text may quote addresses and is not used."""
     what = f"{exchange.act} of {exchange.item or 'the account'} ({type(exc).__name__})"
     if isinstance(exc, TimeoutError):
-        trouble = Transient("TIMEOUT", what)
+        trouble = Transient(Code.TIMEOUT, what)
     elif isinstance(exc, httplib2.ServerNotFoundError | socket.gaierror) or (
         isinstance(exc, OSError) and exc.errno in _UNREACHABLE
     ):
-        trouble = Transient("NETWORK", f"Drive cannot be reached: {what}", scope=Scope.SERVICE)
+        trouble = Transient(Code.NETWORK, f"Drive cannot be reached: {what}", scope=Scope.SERVICE)
     elif isinstance(exc, ssl.SSLCertVerificationError):
         remedy = "Check the machine's clock and its CA certificates"
         trouble = Transient(
-            "TLS", f"Drive's certificate is not trusted: {what}", remedy=remedy, scope=Scope.SERVICE
+            Code.TLS, f"Drive's certificate is not trusted: {what}", remedy=remedy, scope=Scope.SERVICE
         )
     elif isinstance(exc, httplib2.HttpLib2Error):
         trouble = bad_answer(what)
     else:
-        trouble = Transient("CONNECTION_LOST", what)
+        trouble = Transient(Code.CONNECTION_LOST, what)
     trouble.__cause__ = exc
     return Classified(trouble, repeat=True, doubtful=True)

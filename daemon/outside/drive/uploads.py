@@ -20,6 +20,7 @@ from daemon.outside.drive import transfers
 from daemon.outside.drive.answers import file_of, json_of
 from daemon.outside.drive.errors import Act, Classified, bad_answer
 from daemon.outside.drive.wire import Answer, Request
+from daemon.rules.codes import Code
 from daemon.rules.errors import Refused, Transient, Trouble
 from daemon.rules.model import File, UploadSession
 
@@ -110,7 +111,7 @@ class Upload:
                     file = self._by_session(data)
         except OSError as exc:
             raise Refused(
-                "SPOOL_ALTERED", f"The result for {self._file_id} cannot be read ({exc.strerror})"
+                Code.SPOOL_ALTERED, f"The result for {self._file_id} cannot be read ({exc.strerror})"
             ) from exc
         self._progress(self._source.size_bytes)
         return file
@@ -121,7 +122,7 @@ class Upload:
         if data.tell() != self._source.size_bytes or md5 != self._source.md5_checksum.lower():
             self._sessions.drop(self._file_id)
             raise Refused(
-                "SPOOL_ALTERED", f"The result for {self._file_id} is not what it was when it was made"
+                Code.SPOOL_ALTERED, f"The result for {self._file_id} is not what it was when it was made"
             )
 
     # ── small files ──────────────────────────────────────────────────────────────────────────────────────────
@@ -268,7 +269,7 @@ class Upload:
                 self._progress(best)
             if stuck:
                 idle = Transient(
-                    "NO_PROGRESS", f"{self._act} of {self._file_id}: stuck at {offset} of {size} bytes"
+                    Code.NO_PROGRESS, f"{self._act} of {self._file_id}: stuck at {offset} of {size} bytes"
                 )
                 patience.wait(Classified(idle, repeat=True), "chunk", self._file_id)
             ask = stuck or offset >= size
@@ -286,7 +287,9 @@ class Upload:
         data.seek(offset)
         chunk = data.read(want)
         if len(chunk) != want:
-            raise Refused("SPOOL_ALTERED", f"The result for {self._file_id} became shorter while it went up")
+            raise Refused(
+                Code.SPOOL_ALTERED, f"The result for {self._file_id} became shorter while it went up"
+            )
         return chunk
 
     def _put(self, uri: str, offset: int, chunk: bytes) -> Request:

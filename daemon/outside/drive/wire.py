@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from daemon.outside.drive.errors import Act
+from daemon.rules.codes import Code
 from daemon.rules.errors import Transient
 
 BLOCK_BYTES = 1 << 16
@@ -42,7 +43,7 @@ class Deadline:
     def check(self) -> None:
         """Raises Transient: TOO_SLOW."""
         if time.monotonic() > self._until:
-            raise Transient("TOO_SLOW", f"{self._of} took longer than {self._most_s:.0f} s in all")
+            raise Transient(Code.TOO_SLOW, f"{self._of} took longer than {self._most_s:.0f} s in all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +108,13 @@ class Bounds:
         """Raises Transient: STOPPING, TIMEOUT, TOO_SLOW, or SIZE_MISMATCH: the body is larger than it can be."""
         of = f"{self._exchange.act} of {self._exchange.item or 'the account'}"
         if self._stop.is_set():
-            raise Transient("STOPPING", f"{of}: the service stops")
+            raise Transient(Code.STOPPING, f"{of}: the service stops")
         if time.monotonic() > self._until:
-            raise Transient("TIMEOUT", f"{of} took longer than {self._exchange.deadline_s:.0f} s")
+            raise Transient(Code.TIMEOUT, f"{of} took longer than {self._exchange.deadline_s:.0f} s")
         if self._exchange.whole is not None:
             self._exchange.whole.check()
         if got_bytes > self.most_bytes(status):
-            raise Transient("SIZE_MISMATCH", f"{of}: more than {self.most_bytes(status)} bytes came")
+            raise Transient(Code.SIZE_MISMATCH, f"{of}: more than {self.most_bytes(status)} bytes came")
 
 
 _thread = threading.local()

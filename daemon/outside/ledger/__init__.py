@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from daemon.outside.ledger import backup
-from daemon.outside.ledger.conditions import MASS_VANISHED
 from daemon.outside.ledger.crawls import Crawls, Listing, Shortcut
 from daemon.outside.ledger.database import Database
 from daemon.outside.ledger.deliveries import Deliveries, OutFolder
@@ -37,7 +36,6 @@ from daemon.outside.ledger.sessions import UploadSessions
 from daemon.rules.errors import Refused
 
 __all__ = [
-    "MASS_VANISHED",
     "Cause",
     "Crawls",
     "Database",

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from daemon.outside.ledger.database import Database
+from daemon.rules.codes import Code
 from daemon.rules.errors import Transient
 
 KEPT = 7
@@ -61,7 +62,7 @@ def back_up(database: Database, directory: Path, now: float, *, disk_reserve_byt
 
 def _failed(why: str) -> Transient:
     return Transient(
-        "BACKUP_FAILED",
+        Code.BACKUP_FAILED,
         f"the ledger could not be backed up: {why}",
         remedy="Make room on the disk of the state directory; it is tried again every hour",
     )

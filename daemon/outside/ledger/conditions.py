@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from daemon.outside.ledger.records import Whereabouts
+from daemon.rules.codes import Code
 from daemon.rules.lifecycle import FINAL, TRANSITIONS, Event, FileState, SeriesState
 
-MASS_VANISHED = "MASS_VANISHED"
 """The hold of files that left the source together. They count as inputs until a person has decided."""
 
 INPUTS_GONE = "INPUTS_GONE"
@@ -28,7 +28,7 @@ _CONVERTED = tuple(state for state in SeriesState if (state, Event.ABANDONED) in
 
 VISIBLE = f"whereabouts = '{Whereabouts.PRESENT}'"
 """Drive shows the file in the source now."""
-PRESENT = f"(whereabouts = '{Whereabouts.PRESENT}' OR held_code = '{MASS_VANISHED}')"
+PRESENT = f"(whereabouts = '{Whereabouts.PRESENT}' OR held_code = '{Code.MASS_VANISHED}')"
 """The file counts as an input: it lies in the source, or it left in a mass that a person has yet to accept."""
 UNREAD = (
     f"current = 1 AND state IN {one_of(state for state in FileState if state not in FINAL)}"

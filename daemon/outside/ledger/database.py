@@ -15,6 +15,7 @@ from loguru import logger
 from daemon.outside.ledger.conditions import VIEWS
 from daemon.outside.ledger.mapping import from_row
 from daemon.outside.ledger.schema import SCHEMA_VERSION, TABLES, UPGRADES
+from daemon.rules.codes import Code
 from daemon.rules.errors import Refused, Scope, Transient, Trouble, of_the_disk
 
 T = TypeVar("T")
@@ -135,7 +136,7 @@ class Database:
                     self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         elif version != SCHEMA_VERSION:
             raise Refused(
-                "LEDGER_VERSION",
+                Code.LEDGER_VERSION,
                 f"the ledger has schema {version}, this program knows {SCHEMA_VERSION}",
                 remedy="Use the version of sdd-dicom that wrote it, or a newer one",
                 scope=Scope.SERVICE,
@@ -223,25 +224,25 @@ class Database:
             return self._damaged(str(exc))
         if name.startswith("FULL"):
             return Transient(
-                "LEDGER_FULL",
+                Code.LEDGER_FULL,
                 "the ledger could not be written: no room",
                 remedy="Make room on the disk of the state directory; the daemon goes on by itself",
                 scope=Scope.SERVICE,
             )
         if name.startswith(_DISK):
             return Transient(
-                "LEDGER_DISK",
+                Code.LEDGER_DISK,
                 f"the ledger cannot be used ({name})",
                 remedy="Check the disk of the state directory: room, errors, rights; the daemon goes on by itself",
                 scope=Scope.SERVICE,
             )
         if name.startswith(("BUSY", "LOCKED", "PROTOCOL", "INTERRUPT")):
-            return Transient("LEDGER_BUSY", f"the ledger is in use ({name})", scope=Scope.SERVICE)
+            return Transient(Code.LEDGER_BUSY, f"the ledger is in use ({name})", scope=Scope.SERVICE)
         return None
 
     def _damaged(self, why: str) -> Refused:
         damage = Refused(
-            "LEDGER_DAMAGED",
+            Code.LEDGER_DAMAGED,
             f"the ledger {self._path} cannot be read: {why}",
             remedy="Restore the newest backup as the README's chapter on repair says; do not delete the file",
             scope=Scope.SERVICE,
@@ -253,7 +254,7 @@ class Database:
         trouble = of_the_disk(exc)
         if trouble is None:
             raise exc
-        return Transient("LEDGER_DISK", trouble.what, remedy=trouble.remedy, scope=Scope.SERVICE)
+        return Transient(Code.LEDGER_DISK, trouble.what, remedy=trouble.remedy, scope=Scope.SERVICE)
 
     def prove(self) -> None:
         """Write a row, as a probe: whatever else works says nothing of the ledger's disk.

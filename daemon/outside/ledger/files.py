@@ -6,9 +6,10 @@ import hashlib
 from typing import Any
 
 from daemon.outside.ledger.database import Row
-from daemon.outside.ledger.presence import MASS_VANISHED, Presence
+from daemon.outside.ledger.presence import Presence
 from daemon.outside.ledger.records import FileRow, Whereabouts
 from daemon.outside.ledger.schema import RULES_VERSION
+from daemon.rules.codes import Code
 from daemon.rules.lifecycle import Event, FileState, after
 from daemon.rules.outcomes import Filed, FileOutcome, Ignored
 
@@ -128,7 +129,7 @@ class Files(Presence):
             return ""
         return hashlib.sha256((self._db.meta("salt") + patient_id).encode()).hexdigest()[:32]
 
-    def park(self, row: FileRow, not_before_epoch_s: float, now: float, code: str) -> None:
+    def park(self, row: FileRow, not_before_epoch_s: float, now: float, code: Code) -> None:
         """Wait until `not_before_epoch_s` before the next try."""
         with self._db.write():
             self._db.execute(
@@ -137,7 +138,7 @@ class Files(Presence):
             )
             self._db.live(now, row.file_id, "Parked", code)
 
-    def hold(self, row: FileRow, code: str, remedy: str, now: float) -> None:
+    def hold(self, row: FileRow, code: Code, remedy: str, now: float) -> None:
         """Set aside for a person."""
         with self._db.write():
             rank = self._db.value("SELECT rank FROM file WHERE file_id = ? AND head_revision_id = ?", row.key)
@@ -151,7 +152,7 @@ class Files(Presence):
             for row in self._db.rows(
                 "SELECT * FROM file WHERE held_code != '' AND current = 1"
                 " AND (whereabouts = 'PRESENT' OR held_code = ?) ORDER BY rank",
-                (MASS_VANISHED,),
+                (Code.MASS_VANISHED,),
             )
         ]
 

@@ -7,10 +7,10 @@ from collections.abc import Collection
 from daemon.outside.ledger.database import Database, Row
 from daemon.outside.ledger.records import Place, Whereabouts
 from daemon.outside.ledger.schema import RULES_VERSION
+from daemon.rules.codes import Code
 from daemon.rules.lifecycle import Event, FileState, after
 from daemon.rules.model import File
 
-MASS_VANISHED = "MASS_VANISHED"
 AT_ONCE_S = 600.0
 """Files that leave within this time leave together: over pages of the feed, folders of a crawl, polls and restarts."""
 
@@ -68,7 +68,7 @@ class Presence:
                 known["rank"],
             ),
         )
-        if known["held_code"] == MASS_VANISHED:
+        if known["held_code"] == Code.MASS_VANISHED:
             self._db.execute(
                 "UPDATE file SET held_code = '', held_remedy = '' WHERE rank = ?", (known["rank"],)
             )
@@ -171,13 +171,13 @@ class Presence:
             return
         remedy = (
             f"{leaving} files left the source at once: put them back, or accept it with"
-            f" `sdd-dicom retry --reason {MASS_VANISHED}`"
+            f" `sdd-dicom retry --reason {Code.MASS_VANISHED}`"
         )
         for row in self._db.rows(
             "SELECT rank, file_id FROM departure JOIN file USING (file_id) WHERE current = 1 AND held_code != ?",
-            (MASS_VANISHED,),
+            (Code.MASS_VANISHED,),
         ):
-            self._hold(row["rank"], MASS_VANISHED, remedy, now)
+            self._hold(row["rank"], Code.MASS_VANISHED, remedy, now)
             self.mark_series_dirty(row["file_id"])
 
     def not_listed(self, parent_id: str, listing_id: int) -> list[str]:
@@ -226,7 +226,7 @@ class Presence:
             (file_id,),
         )
 
-    def _hold(self, rank: int, code: str, remedy: str, now: float) -> None:
+    def _hold(self, rank: int, code: Code, remedy: str, now: float) -> None:
         self._db.execute(
             "UPDATE file SET held_code = ?, held_remedy = ?, held_since_epoch_s = ? WHERE rank = ?",
             (code, remedy, now, rank),

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from daemon.outside.ledger.database import Database, Row
 from daemon.outside.ledger.records import InputRow, MemberRow, RevisionRow
 from daemon.outside.ledger.series import subject
+from daemon.rules.codes import Code
 from daemon.rules.lifecycle import Event, SeriesState, after
 from daemon.rules.model import Dropped
 from daemon.rules.outcomes import (
@@ -329,7 +330,7 @@ class Revisions:
         if revision.staging_folder_id:
             self._db.execute("INSERT OR IGNORE INTO litter VALUES (?)", (revision.staging_folder_id,))
 
-    def park(self, revision: RevisionRow, not_before_epoch_s: float, now: float, code: str) -> None:
+    def park(self, revision: RevisionRow, not_before_epoch_s: float, now: float, code: Code) -> None:
         with self._db.write():
             self._db.execute(
                 "UPDATE revision SET not_before_epoch_s = ?, tries = tries + 1 WHERE series_id = ? AND n = ?",
@@ -337,7 +338,7 @@ class Revisions:
             )
             self._db.live(now, subject(revision.series_id), "Parked", code, revision.n)
 
-    def hold(self, revision: RevisionRow, code: str, remedy: str, now: float) -> None:
+    def hold(self, revision: RevisionRow, code: Code, remedy: str, now: float) -> None:
         with self._db.write():
             self._db.execute(
                 "UPDATE revision SET held_code = ?, held_remedy = ?, held_since_epoch_s = ? WHERE series_id = ? AND n = ?",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from daemon.outside.ledger.database import Database, Row
-from daemon.outside.ledger.presence import MASS_VANISHED
 from daemon.outside.ledger.records import MemberRow, SeriesRow
+from daemon.rules.codes import Code
 
 
 def _series(row: Row) -> SeriesRow:
@@ -65,7 +65,7 @@ class SeriesTable:
                 exam_folder_id=row["exam_folder_id"],
                 first_seen_epoch_s=row["first_seen_epoch_s"],
                 current=bool(row["current"]),
-                present=row["whereabouts"] == "PRESENT" or row["held_code"] == MASS_VANISHED,
+                present=row["whereabouts"] == "PRESENT" or row["held_code"] == Code.MASS_VANISHED,
                 replaced=bool(row["replaced"]),
             )
             for row in self._db.rows(
@@ -75,7 +75,7 @@ class SeriesTable:
                 " AND (c.whereabouts = 'PRESENT' OR c.held_code = ?)) AS replaced"
                 " FROM instance i JOIN file f USING (file_id, head_revision_id)"
                 " WHERE i.series_id = ? ORDER BY f.rank, i.member",
-                (MASS_VANISHED, series_id),
+                (Code.MASS_VANISHED, series_id),
             )
         ]
 
@@ -87,7 +87,7 @@ class SeriesTable:
         row = self._db.row(
             "SELECT f.exam_folder_id, f.first_seen_epoch_s FROM instance i JOIN file f USING (file_id, head_revision_id)"
             " WHERE i.series_id = ? AND f.current = 1 AND (f.whereabouts = 'PRESENT' OR f.held_code = ?) LIMIT 1",
-            (series_id, MASS_VANISHED),
+            (series_id, Code.MASS_VANISHED),
         )
         return None if row is None else (str(row[0]), float(row[1]))
 
@@ -120,7 +120,7 @@ class SeriesTable:
                 "SELECT 1 FROM revision r JOIN instance i USING (series_id) JOIN file f USING (file_id, head_revision_id)"
                 " WHERE r.state = 'GATHERING' AND r.held_code = '' AND f.current = 1"
                 " AND (f.whereabouts = 'PRESENT' OR f.held_code = ?) LIMIT 1",
-                (MASS_VANISHED,),
+                (Code.MASS_VANISHED,),
             )
             is not None
         )

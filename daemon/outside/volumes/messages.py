@@ -6,24 +6,26 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from daemon.rules.codes import VerdictCode
+
 UNKNOWN = "an unlisted message"
 """Stands for a warning that is not in the table; its text is in the raw log only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A message of dcm2niix: how its line starts, what it means, and the verdict's code for it (empty: harmless)."""
+    """A message of dcm2niix: how its line starts, what it means, and the verdict's code for it (None: harmless)."""
 
     pattern: re.Pattern[str]
     phrase: str
-    code: str = ""
+    code: VerdictCode | None = None
 
 
-def _known(start: str, phrase: str, code: str = "") -> Known:
+def _known(start: str, phrase: str, code: VerdictCode | None = None) -> Known:
     return Known(re.compile(start, re.IGNORECASE), phrase, code)
 
 
-_CARE = "CONVERTER_WARNING"
+_CARE = VerdictCode.CONVERTER_WARNING
 KNOWN: tuple[Known, ...] = (
     _known(r"Empty protocol name", "the protocol name is empty"),
     _known(r"Patient Position \(0018,5100\) not specified", "the patient position is not given"),
@@ -31,16 +33,16 @@ KNOWN: tuple[Known, ...] = (
     _known(r"Instance Number \(0020,0013\) order is not spatial", "image numbers do not follow the positions"),
     _known(r"Instance number \(0020,0013\) not found", "images have no image number"),
     _known(r"Images (not )?sorted (in ascending|by) instance number", "image numbers do not follow the order of time"),
-    _known(r"Note these images have gantry tilt", "the gantry was tilted", "TILT"),
-    _known(r"Interslice distance varies", "the distance between slices varies", "UNEVEN_SPACING"),
+    _known(r"Note these images have gantry tilt", "the gantry was tilted", VerdictCode.TILT),
+    _known(r"Interslice distance varies", "the distance between slices varies", VerdictCode.UNEVEN_SPACING),
     _known(r"Slice re-ordering resolved inter-slice", "slices were put in order by position"),
-    _known(r"Missing images|DICOM images may be missing|Missing DICOMs", "images may be missing", "GAP"),
-    _known(r"Slice positions repeated, but", "some time points lack slices", "INCOMPLETE_VOLUME"),
+    _known(r"Missing images|DICOM images may be missing|Missing DICOMs", "images may be missing", VerdictCode.GAP),
+    _known(r"Slice positions repeated, but", "some time points lack slices", VerdictCode.INCOMPLETE_VOLUME),
     _known(r"Expected \d+ volumes but found", "the number of time points is not the announced one", _CARE),
-    _known(r"All images appear to be a single slice", "all images show one slice", "SINGLE_SLICE"),
-    _known(r"Bogus spatial matrix", "the position in the patient is not given", "NO_GEOMETRY"),
-    _known(r"Unable to determine spatial orientation", "the orientation is not given", "NO_GEOMETRY"),
-    _known(r"DICOM incompatible with NIfTI slice orientation varies", "directions vary within a file", "MIXED_ORIENTATION"),
+    _known(r"All images appear to be a single slice", "all images show one slice", VerdictCode.SINGLE_SLICE),
+    _known(r"Bogus spatial matrix", "the position in the patient is not given", VerdictCode.NO_GEOMETRY),
+    _known(r"Unable to determine spatial orientation", "the orientation is not given", VerdictCode.NO_GEOMETRY),
+    _known(r"DICOM incompatible with NIfTI slice orientation varies", "directions vary within a file", VerdictCode.MIXED_ORIENTATION),
     _known(r"Unable to determine slice direction", "slices may be in reverse order", _CARE),
     _known(r"Unable to determine slice thickness|Please check voxel size", "the voxel size is uncertain", _CARE),
     _known(r"Check number of slices, discrepancy|Please check slice thicknesses", "the number of slices is uncertain", _CARE),
@@ -85,13 +87,13 @@ class Summary:
     """The phrases of one run, each once, in order; the findings (code, sentence) that they add to the verdict."""
 
     phrases: tuple[str, ...]
-    findings: tuple[tuple[str, str], ...]
+    findings: tuple[tuple[VerdictCode, str], ...]
 
 
 def summarise(lines: Iterable[str]) -> Summary:
     """Reduce the output of one run. A warning that the table lacks makes the code ``CONVERTER_WARNING`` too."""
     phrases: dict[str, None] = {}
-    coded: dict[str, str] = {}
+    coded: dict[VerdictCode, str] = {}
     careful: list[str] = []
     for line in lines:
         prefix = _PREFIX.match(line)

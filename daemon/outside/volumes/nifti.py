@@ -19,6 +19,7 @@ import dcm2niix
 from daemon.outside.volumes import volumes as sorting
 from daemon.outside.volumes.messages import summarise
 from daemon.outside.volumes.volumes import assign_roles
+from daemon.rules.codes import Code, VerdictCode
 from daemon.rules.errors import Refused, disk_full
 from daemon.rules.geometry import is_mosaic
 from daemon.rules.model import Instance, Volume
@@ -31,11 +32,11 @@ ARGUMENTS = ("-g", "i", "-b", "y", "-ba", "y", "-3", "-z", "i", "-w", "2")
 """Source: reference/dicom.md, "Conversion with dcm2niix": each of them is there for a reason."""
 
 OF_THE_MACHINE = frozenset(
-    {"CONVERTER_FAILED", "CONVERTER_CRASHED", "CONVERTER_OUTPUT_TOO_LARGE", "NO_VOLUME"}
+    {Code.CONVERTER_FAILED, Code.CONVERTER_CRASHED, Code.CONVERTER_OUTPUT_TOO_LARGE, Code.NO_VOLUME}
 )
 """Refusals that a disk without room, or one that fails, looks like, too."""
 
-MAY_PASS = frozenset({"CONVERTER_CRASHED", "CONVERTER_TIMEOUT", "CONVERTER_MEMORY"})
+MAY_PASS = frozenset({Code.CONVERTER_CRASHED, Code.CONVERTER_TIMEOUT, Code.CONVERTER_MEMORY})
 """Refusals that another moment may not bring: the machine was out of memory, or too busy."""
 
 LOG_NAME = "converter.log"
@@ -173,7 +174,10 @@ def _converted(
     findings = list(summary.findings)
     if ended.returncode != 0:
         findings.append(
-            ("CONVERTER_WARNING", "The converter left some images out; look at the volume before you use it.")
+            (
+                VerdictCode.CONVERTER_WARNING,
+                "The converter left some images out; look at the volume before you use it.",
+            )
         )
     findings += _slices_missing(instances, found)
     return Conversion(
@@ -301,26 +305,26 @@ def _raise_for(ended: _Ended, limits: Limits, *, ran_out: bool, tight: bool) -> 
     number = -ended.returncode
     if ended.stopped_for == "timeout":
         raise Refused(
-            "CONVERTER_TIMEOUT",
+            Code.CONVERTER_TIMEOUT,
             f"The converter did not end within {limits.timeout_s:.0f} s",
             remedy="Raise work.convert_timeout_s, then retry; if it happens again, the series may be damaged",
         )
     if ended.stopped_for == "output" or number == signal.SIGXFSZ:
         raise Refused(
-            "CONVERTER_OUTPUT_TOO_LARGE",
+            Code.CONVERTER_OUTPUT_TOO_LARGE,
             f"The converter wrote more than {limits.output_bytes} bytes",
             remedy="Make room in the spool (work.spool_max_gb), then retry; a series that grows like this may be damaged",
         )
     # SIGKILL that is not ours comes from the kernel, which was out of memory.
     if ran_out or number == signal.SIGKILL or (tight and (number > 0 or ended.returncode == 1)):
         raise Refused(
-            "CONVERTER_MEMORY",
+            Code.CONVERTER_MEMORY,
             f"The converter needs more than {limits.memory_bytes} bytes of memory",
             remedy="Raise work.convert_memory_gb, then retry",
         )
     if number > 0:
         raise Refused(
-            "CONVERTER_CRASHED",
+            Code.CONVERTER_CRASHED,
             f"The converter crashed with signal {number}",
             remedy="Export the series again; if it happens again, report it to the authors of dcm2niix",
         )
@@ -331,7 +335,7 @@ def _nothing(instances: Sequence[Instance], undecodable: set[str]) -> Refused:
     if syntaxes:
         return _unsupported(syntaxes)
     return Refused(
-        "NO_VOLUME",
+        Code.NO_VOLUME,
         f"The converter made no volume of {len(instances) or 'these'} images and gave no error",
         remedy="Export the series again as original, uncompressed images",
     )
@@ -339,7 +343,7 @@ def _nothing(instances: Sequence[Instance], undecodable: set[str]) -> Refused:
 
 def _unsupported(syntaxes: set[str]) -> Refused:
     return Refused(
-        "UNSUPPORTED_SYNTAX",
+        Code.UNSUPPORTED_SYNTAX,
         f"No decoder for the transfer syntax {', '.join(sorted(syntaxes))}",
         remedy="Export the series again uncompressed",
     )
@@ -358,7 +362,7 @@ def _failed(returncode: int) -> Refused:
     remedy = "Export and upload the series again, then retry"
     if returncode == 127:
         remedy = "Install the program anew and check work.convert_memory_gb, then retry"
-    return Refused("CONVERTER_FAILED", what, remedy=remedy)
+    return Refused(Code.CONVERTER_FAILED, what, remedy=remedy)
 
 
 _UNCOMPRESSED = frozenset(
@@ -382,7 +386,7 @@ def _slices_missing(instances: Sequence[Instance], found: Sequence[Volume]) -> l
         return []
     return [
         (
-            "SLICES_MISSING",
+            VerdictCode.SLICES_MISSING,
             f"{len(instances)} images went in, {slices} slices came out: the volume is not complete.",
         )
     ]

@@ -14,6 +14,7 @@ from typing import Any
 import nibabel
 import numpy as np
 
+from daemon.rules.codes import Code, VerdictCode
 from daemon.rules.errors import Refused
 from daemon.rules.model import Verdict, Volume
 
@@ -79,9 +80,9 @@ def assign_roles(volumes: Sequence[Volume], verdict: Verdict) -> tuple[Volume, .
     series holds several independent volumes.
     """
     needs = set()
-    if {"GAP", "UNEVEN_SPACING"} & set(verdict.codes):
+    if {VerdictCode.GAP, VerdictCode.UNEVEN_SPACING} & set(verdict.codes):
         needs.add("eq")
-    if "TILT" in verdict.codes:
+    if VerdictCode.TILT in verdict.codes:
         needs.add("tilt")
     roles = {volume.name: role_of_name(volume) for volume in volumes}
     for volume in volumes:
@@ -142,7 +143,7 @@ def _checked_shape(path: Path) -> tuple[int, ...]:
 
 def _broken(how: str) -> Refused:
     return Refused(
-        "CONVERTER_FAILED",
+        Code.CONVERTER_FAILED,
         f"A volume that the converter wrote {how}",
         remedy="Check the free disk space, then retry; if it happens again, export the series again",
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from daemon.rules.codes import Code
 from daemon.rules.config import Settings
 from daemon.rules.errors import Refused, Scope, Transient, Trouble
 
@@ -23,7 +24,7 @@ class NotRunning(Refused):
 
     def __init__(self) -> None:
         super().__init__(
-            "NOT_RUNNING",
+            Code.NOT_RUNNING,
             "the daemon does not run",
             remedy="Start it: systemctl start sdd-dicom (or: sdd-dicom run)",
             scope=Scope.SERVICE,
@@ -34,7 +35,7 @@ class UnknownTarget(Refused):
     """What the person named is known neither to the ledger nor to Drive."""
 
     def __init__(self, what: str, remedy: str) -> None:
-        super().__init__("UNKNOWN_TARGET", what, remedy=remedy)
+        super().__init__(Code.UNKNOWN_TARGET, what, remedy=remedy)
 
 
 class ControlClient:
@@ -87,14 +88,14 @@ class ControlClient:
             raise NotRunning from exc
         except PermissionError as exc:
             raise Refused(
-                "CONTROL_DENIED",
+                Code.CONTROL_DENIED,
                 f"this account may not use {self._path}",
                 remedy="Use sudo, or join the group of the socket (usermod -aG sdd-dicom YOU, then log in again)",
                 scope=Scope.SERVICE,
             ) from exc
         except (OSError, http.client.HTTPException, ValueError) as exc:
             raise Transient(
-                "NO_ANSWER",
+                Code.NO_ANSWER,
                 f"the daemon gave no answer ({type(exc).__name__})",
                 remedy="Try again; its log says what it is doing",
             ) from exc
@@ -108,10 +109,11 @@ class ControlClient:
 def _trouble(answer: Mapping[str, Any]) -> Trouble:
     error = answer.get("error", {})
     code, what, remedy = (str(error.get(key, "")) for key in ("code", "what", "remedy"))
-    if code == "UNKNOWN_TARGET":
+    known = Code(code) if code in Code.__members__ else Code.BAD_ANSWER
+    if known is Code.UNKNOWN_TARGET:
         return UnknownTarget(what, remedy)
     kind = {"transient": Transient, "refused": Refused}.get(str(error.get("kind")), Trouble)
-    return kind(code or "BAD_ANSWER", what or "the daemon failed", remedy=remedy, scope=Scope.SERVICE)
+    return kind(known, what or "the daemon failed", remedy=remedy, scope=Scope.SERVICE)
 
 
 class _Connection(http.client.HTTPConnection):

@@ -18,6 +18,7 @@ from daemon.outside.drive.client import Drive
 from daemon.outside.ledger import Ledger
 from daemon.outside.spool import gigabytes
 from daemon.rules import markers
+from daemon.rules.codes import Code
 from daemon.rules.config import Settings
 from daemon.rules.errors import Kind, NotThere, Refused, Scope, Trouble
 from daemon.rules.model import File
@@ -67,7 +68,7 @@ def _guarded(name: str, look: Callable[[], CheckResult]) -> CheckResult:
         return look()
     except Trouble as exc:
         needs_person = exc.kind is Kind.REFUSED and exc.scope is Scope.SERVICE
-        unusable = isinstance(exc, places.Unusable) or exc.code == "SHARED_DRIVE_GONE"
+        unusable = isinstance(exc, places.Unusable) or exc.code == Code.SHARED_DRIVE_GONE
         area = "credentials" if needs_person and not unusable else "drive"
         what = f"{exc.code}: {exc.what}"
         return CheckResult(name, "problem", what, exc.remedy or "Look at the network, then try again", area)
@@ -110,7 +111,7 @@ def _output(
     if output is None:
         if reference.kind == "id":
             raise places.Unusable(
-                "OUTPUT_MISSING",
+                Code.OUTPUT_MISSING,
                 f"the output folder {reference.value} does not exist, or this account cannot see it",
                 "Share it with the account as Editor, or correct drive.output",
             )

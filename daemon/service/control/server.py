@@ -19,6 +19,7 @@ from daemon import __version__
 from daemon.outside.ledger import Ledger
 from daemon.outside.spool import gigabytes
 from daemon.rules.breakers import PAUSED
+from daemon.rules.codes import Code
 from daemon.rules.errors import NotThere, Trouble, of_the_disk
 from daemon.service.assembly import Daemon
 from daemon.service.control import actions, history, targets, views
@@ -141,14 +142,14 @@ def _endpoint(answer: Callable[[Any], Answer]) -> Callable[[Request], Any]:
                         raise ValueError
                 asked = _json(body)
             except ValueError:
-                return JSONResponse(_error("bug", "BAD_REQUEST", "the request is no JSON object"), 400)
+                return JSONResponse(_error("bug", Code.BAD_REQUEST, "the request is no JSON object"), 400)
         try:
             return JSONResponse(await run_in_threadpool(answer, asked))
         except Trouble as exc:
             return JSONResponse(_error(exc.kind, exc.code, exc.what, exc.remedy), 409)
         except Exception as exc:  # noqa: BLE001 - a question must never hurt the daemon
             logger.opt(exception=exc).error("BUG: a command could not be answered")
-            return JSONResponse(_error("bug", "BUG", "the daemon failed to answer", "See its log"), 500)
+            return JSONResponse(_error("bug", Code.BUG, "the daemon failed to answer", "See its log"), 500)
 
     return endpoint
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from loguru import logger
 
 from daemon.outside.ledger import ResultRow, RevisionRow
+from daemon.rules.codes import AbandonReason, Code
 from daemon.rules.errors import NotThere, Scope, Transient, Trouble
 from daemon.rules.markers import Kind
 from daemon.rules.model import File
@@ -34,11 +35,11 @@ def deliver(context: Context, revision: RevisionRow) -> Delivered | Abandoned:
         else:
             _revise(job)
     except AttemptLost as exc:
-        logger.warning("The attempt is given up before it was published ({})", exc)
-        return Abandoned(str(exc))
+        logger.warning("The attempt is given up before it was published ({})", exc.reason)
+        return Abandoned(exc.reason)
     except NotThere as exc:
         # It was there a moment ago: the next try looks at everything again, and decides.
-        raise Transient("CHANGED_MEANWHILE", exc.what) from exc
+        raise Transient(Code.CHANGED_MEANWHILE, exc.what) from exc
     return Delivered()
 
 
@@ -56,12 +57,12 @@ def _publish(job: Job) -> None:
             # because it came into a folder that is: nobody would find it there, and nobody threw it away.
             return
         if not folder.parents:
-            raise AttemptLost("ELSEWHERE")
+            raise AttemptLost(AbandonReason.ELSEWHERE)
         logger.warning("{} is not in staging, and not delivered; it goes back", folder.file_id)
         root_id = folders.staging_root(job.context)
         folder = job.context.drive.move(folder.file_id, to=root_id, from_=folder.parents[0])
     if folder.trashed:
-        raise AttemptLost("STAGING_TRASHED")
+        raise AttemptLost(AbandonReason.STAGING_TRASHED)
     _check_spool(job, pending)
     for result in pending:
         uploads.create(job, result, folder.file_id)
@@ -87,9 +88,9 @@ def _make_visible(job: Job, folder: File, seen_epoch_s: float, *, surely: bool =
     if job.context.clock.now() - seen_epoch_s > STAGED_S:
         folder = drive.get(folder.file_id)
         if folder.trashed:
-            raise AttemptLost("STAGING_TRASHED")
+            raise AttemptLost(AbandonReason.STAGING_TRASHED)
         if not folders.is_staged(job, folder):
-            raise Transient("MOVED_MEANWHILE", f"{folder.file_id} is no longer in staging")
+            raise Transient(Code.MOVED_MEANWHILE, f"{folder.file_id} is no longer in staging")
     try:
         moved = drive.move(folder.file_id, to=target_id, from_=folder.parents[0])
     except Trouble as exc:
@@ -107,13 +108,13 @@ def _make_visible(job: Job, folder: File, seen_epoch_s: float, *, surely: bool =
         logger.warning("{} came into the trash; it goes back into staging", folder.file_id)
         drive.move(folder.file_id, to=folders.staging_root(job.context), from_=target_id)
     if surely:
-        raise Transient("MOVED_MEANWHILE", f"{folder.file_id} was moved and reads otherwise")
+        raise Transient(Code.MOVED_MEANWHILE, f"{folder.file_id} was moved and reads otherwise")
     return False
 
 
 def _check_spool(job: Job, results: Sequence[ResultRow]) -> None:
     if not is_whole(job.directory, results):
-        raise AttemptLost(uploads.ALTERED)
+        raise AttemptLost(AbandonReason.SPOOL_ALTERED)
 
 
 # ── a later revision of a visible delivery ───────────────────────────────────────────────────────────────────────
@@ -124,13 +125,13 @@ def _revise(job: Job) -> None:
     folder_id = job.series.delivery_folder_id
     folder = job.look(folder_id)
     if folder is None or folder.trashed:
-        raise AttemptLost("DELIVERY_TRASHED") if job.revision.deliberate else job.trashed()
+        raise AttemptLost(AbandonReason.DELIVERY_TRASHED) if job.revision.deliberate else job.trashed()
     _adopt(job, folder_id)
     plan = _look_and_plan(job, folder_id)
     if not job.revision.deliberate and (plan.edited or plan.gone):
         raise job.edited((*plan.edited, *plan.gone))
     if plan.gone:
-        raise AttemptLost("RESULT_GONE")  # they need new ids, and the manifest names ids
+        raise AttemptLost(AbandonReason.RESULT_GONE)  # they need new ids, and the manifest names ids
     to_send = [action.result for action in plan.actions if isinstance(action, Upload | Update)]
     _check_spool(job, to_send)
     _carry_out(job, plan, folder_id)
@@ -194,7 +195,7 @@ def _carry_out(job: Job, plan: Plan, folder_id: str) -> None:
 def _open_staging(job: Job, *, begun: bool) -> File:
     folder = folders.staging_folder(job, Kind.ATTEMPT, begun=begun)
     if folder.trashed:
-        raise AttemptLost("STAGING_TRASHED")
+        raise AttemptLost(AbandonReason.STAGING_TRASHED)
     return folder
 
 
@@ -202,14 +203,14 @@ def _move_in(job: Job, result: ResultRow, folder_id: str) -> None:
     """Move a verified result into the visible delivery; its parents are read first, and what it became after."""
     file = job.look(result.file_id)
     if file is None:
-        raise job.unseen(result.file_id, "RESULT_GONE")
+        raise job.unseen(result.file_id, AbandonReason.RESULT_GONE)
     fault = fault_of(file, result, mark=job.mark, folder_id="")
     if fault or not file.parents:
-        raise AttemptLost(fault or "ELSEWHERE")
+        raise AttemptLost(fault or AbandonReason.ELSEWHERE)
     if folder_id not in file.parents:
         file = job.context.drive.move(result.file_id, to=folder_id, from_=file.parents[0])
     if fault := fault_of(file, result, mark=job.mark, folder_id=folder_id):
-        raise Transient("MOVED_MEANWHILE", f"{result.file_id} was moved and reads otherwise ({fault})")
+        raise Transient(Code.MOVED_MEANWHILE, f"{result.file_id} was moved and reads otherwise ({fault})")
 
 
 def _trash(job: Job, file_id: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from loguru import logger
 
 from daemon.rules import markers
+from daemon.rules.codes import AbandonReason, Code
 from daemon.rules.errors import NotThere, Refused, Scope, Transient
 from daemon.rules.model import File
 from daemon.steps.context import Context
@@ -61,7 +62,7 @@ def _ensure(context: Context, parent_id: str, key: str, name: str, properties: M
     except NotThere:
         raise
     except Refused as exc:
-        if exc.code != "ID_REFUSED":
+        if exc.code != Code.ID_REFUSED:
             raise
         if not _exists(context, row.folder_id):
             deliveries.forget_folder(row.folder_id)
@@ -80,7 +81,7 @@ def _exists(context: Context, folder_id: str) -> bool:
 
 def _output_trashed(folder_id: str) -> Refused:
     return Refused(
-        "OUTPUT_TRASHED",
+        Code.OUTPUT_TRASHED,
         f"the folder {folder_id}, in which we deliver, was trashed or deleted",
         remedy="Take it out of the trash, or name another one in config.toml; the daemon goes on by itself",
         scope=Scope.UPLOADS,
@@ -112,7 +113,7 @@ def live_target(job: Job) -> str:
         except NotThere:
             logger.debug("An output folder is not there")
         _forget_dead(job, way)
-    raise Transient("OUTPUT_UNSEEN", f"the output folder {way[-1]} cannot be read")
+    raise Transient(Code.OUTPUT_UNSEEN, f"the output folder {way[-1]} cannot be read")
 
 
 def _mirrors(job: Job, output_id: str) -> Iterator[str]:
@@ -179,7 +180,7 @@ def staging_folder(job: Job, kind: markers.Kind, *, begun: bool) -> File:
         if file is None or file.trashed:
             _forget_root(job, root_id)
         if file is None:
-            raise job.unseen(folder_id, "STAGING_GONE")
+            raise job.unseen(folder_id, AbandonReason.STAGING_GONE)
         return file
     try:
         file = job.context.drive.create_folder(
@@ -190,17 +191,19 @@ def staging_folder(job: Job, kind: markers.Kind, *, begun: bool) -> File:
         )
     except NotThere as exc:
         _forget_root(job, root_id)
-        raise Transient("STAGING_GONE", f"the staging folder {root_id} is gone; a new one is made") from exc
+        raise Transient(
+            Code.STAGING_GONE, f"the staging folder {root_id} is gone; a new one is made"
+        ) from exc
     except Refused as exc:
-        if exc.code == "ID_REFUSED":
-            raise job.foreign(folder_id, exc.code) from exc
+        if exc.code == Code.ID_REFUSED:
+            raise job.foreign(folder_id, AbandonReason.ID_REFUSED) from exc
         raise
     except Transient as exc:
-        if exc.code == "NOT_YET_VISIBLE":
-            raise job.unseen(folder_id, "STAGING_GONE") from exc
+        if exc.code == Code.NOT_YET_VISIBLE:
+            raise job.unseen(folder_id, AbandonReason.STAGING_GONE) from exc
         raise
     if not file.is_folder or not markers.belongs(file.properties, job.mark):
-        raise job.foreign(folder_id, "OTHER_MARKER")
+        raise job.foreign(folder_id, AbandonReason.OTHER_MARKER)
     if file.trashed:
         _forget_root(job, root_id)
     return file

@@ -12,6 +12,7 @@ from loguru import logger
 from daemon.outside.clock import rfc3339
 from daemon.outside.ledger import Ledger
 from daemon.rules import markers
+from daemon.rules.codes import Code
 from daemon.rules.errors import NotThere, Refused, Transient
 from daemon.rules.model import File
 from daemon.steps.context import Context
@@ -106,13 +107,13 @@ def _send(context: Context, data: bytes, md5_checksum: str) -> None:
                 if file.md5_checksum != md5_checksum:
                     file = _restore_and_update(context, row.folder_id, path, data, md5_checksum)
         except (NotThere, Refused) as exc:
-            if not isinstance(exc, NotThere) and exc.code != "ID_REFUSED":
+            if not isinstance(exc, NotThere) and exc.code != Code.ID_REFUSED:
                 raise
             deliveries.forget_folder(row.folder_id)
-            raise Transient("HELD_TSV_GONE", f"{NAME} {row.folder_id} is gone; a new one is made") from exc
+            raise Transient(Code.HELD_TSV_GONE, f"{NAME} {row.folder_id} is gone; a new one is made") from exc
     deliveries.folder_made(row.folder_id)
     if file.md5_checksum != md5_checksum or file.trashed:
-        raise Transient("HELD_TSV_DIFFERS", f"{NAME} {row.folder_id} reads otherwise than it was sent")
+        raise Transient(Code.HELD_TSV_DIFFERS, f"{NAME} {row.folder_id} reads otherwise than it was sent")
 
 
 def _create(context: Context, file_id: str, path: Path, data: bytes, md5_checksum: str) -> File:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from loguru import logger
 
+from daemon.rules.codes import Code
 from daemon.rules.errors import Transient
 from daemon.steps.context import Context
 
@@ -31,7 +32,7 @@ def with_ids(context: Context, count: int, take: Callable[[], T]) -> T:
             return take()
         except LookupError:
             logger.debug("Others took the reserved ids; asking for more")
-    raise Transient("NO_IDS", f"{count} reserved ids could not be had")
+    raise Transient(Code.NO_IDS, f"{count} reserved ids could not be had")
 
 
 def _refill(context: Context, count: int) -> None:

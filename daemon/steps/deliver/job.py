@@ -9,6 +9,7 @@ from pathlib import Path
 
 from daemon.outside.ledger import ResultRow, RevisionRow, SeriesRow
 from daemon.rules import markers
+from daemon.rules.codes import AbandonReason, Code
 from daemon.rules.errors import NotThere, Refused, Transient
 from daemon.rules.model import File
 from daemon.rules.outcomes import MadeResult
@@ -21,7 +22,11 @@ ATTEMPTS = 3
 
 
 class AttemptLost(Exception):
-    """What is not published cannot be finished: give the attempt up, with all its ids. The text is a code."""
+    """What is not published cannot be finished: give the attempt up, with all its ids."""
+
+    def __init__(self, reason: AbandonReason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +70,17 @@ class Job:
         except NotThere:
             return None
 
-    def unseen(self, file_id: str, code: str) -> Transient | AttemptLost:
+    def unseen(self, file_id: str, reason: AbandonReason) -> Transient | AttemptLost:
         """Return what to raise when something we made answers 404: at first it may not be visible yet."""
         if self.revision.tries < PATIENT_TRIES:
-            return Transient("NOT_YET_VISIBLE", f"{file_id} was made, but cannot be read")
-        return AttemptLost(code)
+            return Transient(Code.NOT_YET_VISIBLE, f"{file_id} was made, but cannot be read")
+        return AttemptLost(reason)
 
-    def foreign(self, file_id: str, fault: str) -> Refused | AttemptLost:
+    def foreign(self, file_id: str, fault: AbandonReason) -> Refused | AttemptLost:
         """Return what to raise when an unpublished id holds something that is not ours: never overwrite it."""
         if self.revision.attempt >= ATTEMPTS:
             return Refused(
-                "FOREIGN_RESULT",
+                Code.FOREIGN_RESULT,
                 f"{file_id}, whose id we reserved, is not what we made ({fault}), {ATTEMPTS} times over",
                 remedy="See who works in the folder .sdd-dicom, then: sdd-dicom retry --reason FOREIGN_RESULT",
             )
@@ -85,7 +90,7 @@ class Job:
         """Return the refusal to touch a delivery that a person changed."""
         listed = sorted(file_ids)
         return Refused(
-            "EDITED",
+            Code.EDITED,
             f"{len(listed)} results were edited, trashed or moved by a person: {' '.join(listed[:5])}",
             remedy="Undo the change, or let it be overwritten with: sdd-dicom process"
             f" {self.series.series_instance_uid}",
@@ -94,7 +99,7 @@ class Job:
     def trashed(self) -> Refused:
         """Return the refusal to make a delivery again that a person trashed."""
         return Refused(
-            "DELIVERY_TRASHED",
+            Code.DELIVERY_TRASHED,
             f"the delivery folder {self.series.delivery_folder_id} was trashed or deleted by a person",
             remedy="Take it out of the trash, or make it anew with: sdd-dicom process"
             f" {self.series.series_instance_uid}",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from daemon.outside.ledger import ResultRow
 from daemon.outside.volumes.manifest import NAME as MANIFEST
 from daemon.rules import markers
+from daemon.rules.codes import AbandonReason
 from daemon.rules.model import File
 
 
@@ -118,22 +119,22 @@ def plan_delivery(
     return Plan((*uploads, *changes, *removals), tuple(edited), tuple(gone), tuple(right))
 
 
-def fault_of(file: File, result: ResultRow, *, mark: str, folder_id: str) -> str:
-    """Return why what was read back is not the result in its place; empty when it is.
+def fault_of(file: File, result: ResultRow, *, mark: str, folder_id: str) -> AbandonReason | None:
+    """Return why what was read back is not the result in its place; None when it is.
 
     Args:
         mark: the series' marker.
         folder_id: where it must lie; empty: anywhere.
     """
     if file.trashed:
-        return "TRASHED"
+        return AbandonReason.TRASHED
     if folder_id and folder_id not in file.parents:
-        return "ELSEWHERE"
+        return AbandonReason.ELSEWHERE
     if (file.md5_checksum, file.size_bytes) != (result.md5_checksum, result.size_bytes):
-        return "OTHER_CONTENT"
+        return AbandonReason.OTHER_CONTENT
     if not markers.belongs(file.properties, mark) or file.properties.get(markers.SHA256) != result.sha256:
-        return "OTHER_MARKER"
-    return ""
+        return AbandonReason.OTHER_MARKER
+    return None
 
 
 def home_folder(instances: Mapping[str, int], chains: Mapping[str, Sequence[str]], *, source_id: str) -> str:

@@ -14,6 +14,7 @@ from loguru import logger
 from daemon.outside.ledger import InputRow, ResultRow, RevisionRow
 from daemon.outside.spool import sync_directory
 from daemon.outside.volumes import manifest
+from daemon.rules.codes import AbandonReason, Code
 from daemon.rules.errors import Refused
 from daemon.rules.lifecycle import SeriesState
 from daemon.rules.model import Dropped, InputRef, Verdict, Volume
@@ -22,7 +23,6 @@ from daemon.steps.context import Context
 from daemon.steps.deliver import ids
 from daemon.steps.deliver.job import Job, is_whole
 from daemon.steps.deliver.plan import home_folder
-from daemon.steps.deliver.uploads import ALTERED
 
 _MIME_TYPE = "application/json"
 _FOLDERS = 1
@@ -38,7 +38,7 @@ def reserve(context: Context, revision: RevisionRow) -> Reserved | Abandoned:
     made = [result for result in job.results if result.name != manifest.NAME]
     if not is_whole(job.directory, made):
         logger.warning("Results were lost or altered in the spool before their ids were reserved")
-        return Abandoned(ALTERED)
+        return Abandoned(AbandonReason.SPOOL_ALTERED)
     _refuse_beside_an_unreadable_one(job)
     anew = _is_anew(job)
     if job.revision.deliberate and not anew:
@@ -83,7 +83,7 @@ def _refuse_beside_an_unreadable_one(job: Job) -> None:
     folder = job.look(folder_id)
     if folder is not None and not folder.trashed and not job.revision.deliberate:
         raise Refused(
-            "DELIVERY_UNREADABLE",
+            Code.DELIVERY_UNREADABLE,
             f"the folder {folder_id} is a delivery of this series whose manifest cannot be read",
             remedy="Restore its manifest.json and restart the service; or trash the folder, then: sdd-dicom retry"
             " --reason DELIVERY_UNREADABLE",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from daemon.outside.ledger import ResultRow
 from daemon.rules import markers
+from daemon.rules.codes import AbandonReason, Code
 from daemon.rules.errors import NotThere, Refused, Transient
 from daemon.rules.model import File
 from daemon.steps.deliver.job import AttemptLost, Job
 from daemon.steps.deliver.plan import fault_of
 
-ALTERED = "SPOOL_ALTERED"
 _SENDS = 3
 """How often a content that arrives with another md5 is sent at once: meanwhile the delivery is not whole."""
 
@@ -36,14 +36,14 @@ def create(job: Job, result: ResultRow, folder_id: str) -> File:
             sessions=job.context.ledger.sessions,
         )
     except NotThere as exc:
-        raise job.unseen(folder_id, "STAGING_GONE") from exc
+        raise job.unseen(folder_id, AbandonReason.STAGING_GONE) from exc
     except Refused as exc:
-        if exc.code in (ALTERED, "ID_REFUSED"):
-            raise AttemptLost(exc.code) from exc
+        if exc.code in (Code.SPOOL_ALTERED, Code.ID_REFUSED):
+            raise AttemptLost(AbandonReason(exc.code)) from exc
         raise
     file = job.look(result.file_id)
     if file is None:
-        raise job.unseen(result.file_id, "RESULT_GONE")
+        raise job.unseen(result.file_id, AbandonReason.RESULT_GONE)
     if fault := fault_of(file, result, mark=job.mark, folder_id=folder_id):
         raise job.foreign(result.file_id, fault)
     deliveries.verified(job.revision, result.name)
@@ -71,16 +71,16 @@ def update(job: Job, result: ResultRow, folder_id: str) -> None:
                 sessions=job.context.ledger.sessions,
             )
         except NotThere as exc:
-            raise Transient("CHANGED_MEANWHILE", f"{result.file_id} went while it was updated") from exc
+            raise Transient(Code.CHANGED_MEANWHILE, f"{result.file_id} went while it was updated") from exc
         except Refused as exc:
-            if exc.code == ALTERED:
-                raise AttemptLost(ALTERED) from exc
+            if exc.code == Code.SPOOL_ALTERED:
+                raise AttemptLost(AbandonReason.SPOOL_ALTERED) from exc
             raise
         if answered.md5_checksum == result.md5_checksum:
             break
         deliveries.arrived(result.file_id, answered.md5_checksum)
     file = job.look(result.file_id)
-    fault = "GONE" if file is None else fault_of(file, result, mark=job.mark, folder_id=folder_id)
+    fault = AbandonReason.GONE if file is None else fault_of(file, result, mark=job.mark, folder_id=folder_id)
     if fault:
-        raise Transient("CHANGED_MEANWHILE", f"{result.file_id} was updated and reads otherwise ({fault})")
+        raise Transient(Code.CHANGED_MEANWHILE, f"{result.file_id} was updated and reads otherwise ({fault})")
     deliveries.verified(job.revision, result.name)

@@ -12,6 +12,7 @@ from daemon.outside.clock import Clock
 from daemon.outside.drive.client import Drive
 from daemon.outside.ledger import Ledger, Listing, Shortcut, Whereabouts
 from daemon.rules.backoff import Backoff
+from daemon.rules.codes import Code, IgnoreReason
 from daemon.rules.errors import NotThere, PageTokenRefused, Refused, Scope, Transient
 from daemon.rules.markers import is_ours
 from daemon.rules.model import Change
@@ -100,7 +101,9 @@ class Intake:
             except PageTokenRefused as exc:
                 if started_again:
                     raise Transient(
-                        "FEED_REFUSED", "the feed refuses a token that it has just given", scope=Scope.SERVICE
+                        Code.FEED_REFUSED,
+                        "the feed refuses a token that it has just given",
+                        scope=Scope.SERVICE,
                     ) from exc
                 started_again = True
                 logger.warning("The feed refuses the page token ({}): crawling the source again", exc.code)
@@ -136,7 +139,7 @@ class Intake:
         whereabouts = self._tree.climb(self._places.source_id).whereabouts
         if whereabouts is not Whereabouts.PRESENT:
             raise Refused(
-                "SOURCE_GONE",
+                Code.SOURCE_GONE,
                 f"the source folder {self._places.source_id} is {whereabouts.lower()}",
                 remedy="Restore it or share it with the account again; the daemon goes on by itself",
                 scope=Scope.SERVICE,
@@ -147,7 +150,7 @@ class Intake:
         try:
             return list(self._reader.change(change))
         except Transient as exc:
-            if exc.scope is not Scope.ITEM or exc.code == "STOPPING":
+            if exc.scope is not Scope.ITEM or exc.code == Code.STOPPING:
                 raise
             return [Unclear(change.file_id)]
 
@@ -229,7 +232,7 @@ class Intake:
         try:
             pay()
         except Transient as exc:
-            if exc.scope is not Scope.ITEM or exc.code == "STOPPING":
+            if exc.scope is not Scope.ITEM or exc.code == Code.STOPPING:
                 raise
             failures = self._aside.get(key, (0, 0.0))[0] + 1
             wait_s = LISTING_WAITS.wait_s(failures - 1)
@@ -319,7 +322,7 @@ class Intake:
             except PageTokenRefused as exc:
                 # What the other pages would have shown is still owed: the listing begins again.
                 raise Transient(
-                    "LISTING_AGED", f"a page token of the listing of {listing.folder_id} is refused"
+                    Code.LISTING_AGED, f"a page token of the listing of {listing.folder_id} is refused"
                 ) from exc
             except Refused as exc:
                 if exc.scope is not Scope.ITEM:
@@ -340,7 +343,7 @@ class Intake:
                     found.append(ShortcutSeen(shortcut, file.version))
                     folders += self._shortcut_target(shortcut, found)
                 else:
-                    found.append(Present(file, climb.place, "" if file.is_blob else observations.GOOGLE_DOC))
+                    found.append(Present(file, climb.place, "" if file.is_blob else IgnoreReason.GOOGLE_DOC))
             with self._ledger.write():
                 observations.write(self._ledger, found, self._clock.now(), listing_id=listing.listing_id)
                 for folder_id in folders:
@@ -377,7 +380,7 @@ class Intake:
         if climb.whereabouts is not Whereabouts.PRESENT:
             climb = self._tree.climb(shortcut.parent_id)
         if climb.whereabouts is Whereabouts.PRESENT and not target.is_shortcut and not is_ours(target):
-            found.append(Present(target, climb.place, "" if target.is_blob else observations.GOOGLE_DOC))
+            found.append(Present(target, climb.place, "" if target.is_blob else IgnoreReason.GOOGLE_DOC))
         return []
 
     def _forget_unlisted(self, listed: frozenset[str]) -> None:

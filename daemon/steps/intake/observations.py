@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from daemon.outside.ledger import Ledger, Place, Shortcut, Whereabouts
+from daemon.rules.codes import IgnoreReason
 from daemon.rules.markers import is_ours
 from daemon.rules.model import Change, File
 from daemon.steps.tree import Tree
-
-GOOGLE_DOC = "GOOGLE_DOC"
 
 NO_PARENT = "-"
 """Stands for the parent of a folder whose parent this account cannot see (shared with it)."""
@@ -111,7 +110,7 @@ class Reader:
         else:
             climb = self._tree.locate(file)
             if climb.whereabouts is Whereabouts.PRESENT:
-                yield Present(file, climb.place, ignored="" if file.is_blob else GOOGLE_DOC)
+                yield Present(file, climb.place, ignored="" if file.is_blob else IgnoreReason.GOOGLE_DOC)
             else:
                 yield Left(file.file_id, climb.whereabouts, file.version)
 

@@ -11,6 +11,7 @@ from loguru import logger
 
 from daemon.outside.drive.client import Drive
 from daemon.rules import markers
+from daemon.rules.codes import Code
 from daemon.rules.errors import NotThere, PageTokenRefused, Refused, Scope, Transient
 from daemon.rules.markers import Kind
 from daemon.rules.model import File
@@ -103,7 +104,7 @@ class Look:
         except NotThere:
             return []
         except PageTokenRefused as exc:
-            raise Transient("LISTING_AGED", f"the listing of {folder_id} took too long") from exc
+            raise Transient(Code.LISTING_AGED, f"the listing of {folder_id} took too long") from exc
         except Refused as exc:
             folder = self._folders.get(folder_id)
             if exc.scope not in (Scope.ITEM, Scope.FOLDER) or folder is None or markers.is_ours(folder):

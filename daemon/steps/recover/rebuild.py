@@ -11,6 +11,7 @@ from loguru import logger
 from daemon.outside.cache import Cache
 from daemon.outside.ledger import Cause, Ledger
 from daemon.rules import markers
+from daemon.rules.codes import AbandonReason
 from daemon.rules.model import File
 from daemon.rules.outcomes import Abandoned
 from daemon.steps.context import Context
@@ -237,7 +238,7 @@ class Rebuild:
             if self._cause in _NEVER_TRUSTED:
                 # Their ids may have been used, given up or published since.
                 for revision in ledger.revisions.reserved():
-                    ledger.revisions.apply(revision, Abandoned("LEDGER_RESTORED"), now)
+                    ledger.revisions.apply(revision, Abandoned(AbandonReason.LEDGER_RESTORED), now)
             in_use = ledger.rebuilding.open_staging()
             litter = [file for file in look.staged if file.file_id not in in_use and self._is_old(file)]
             for file in litter:

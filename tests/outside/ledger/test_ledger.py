@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from daemon.outside.ledger import MASS_VANISHED, Ledger, Place, Whereabouts
+from daemon.outside.ledger import Ledger, Place, Whereabouts
 from daemon.outside.ledger.database import Database
 from daemon.outside.ledger.presence import AT_ONCE_S
+from daemon.rules.codes import Code
 from daemon.rules.errors import Refused
 from daemon.rules.lifecycle import FileState
 from daemon.rules.model import File
@@ -74,7 +75,7 @@ def test_a_mass_vanishing_is_held_for_a_person(ledger: Ledger, known: int, leavi
 
     assert len(ledger.files.held()) == (leaving if held else 0)
     if held:
-        assert ledger.files.retry(3.0, reason=MASS_VANISHED) == leaving
+        assert ledger.files.retry(3.0, reason=Code.MASS_VANISHED) == leaving
         assert ledger.files.held() == []
 
 
@@ -95,7 +96,7 @@ def test_a_mass_that_a_person_accepted_is_not_held_again(ledger: Ledger) -> None
     for number in range(200):
         ledger.files.observe(file(f"f{number}"), HERE, 1.0)
     ledger.files.vanish([(f"f{number}", Whereabouts.GONE, 0) for number in range(50)], 2.0)
-    ledger.files.retry(3.0, reason=MASS_VANISHED)
+    ledger.files.retry(3.0, reason=Code.MASS_VANISHED)
 
     ledger.files.vanish([("f50", Whereabouts.GONE, 0)], 4.0)
 

@@ -150,7 +150,7 @@ def test_an_edited_result_that_is_not_wanted_is_never_trashed() -> None:
 
 
 FAULTS = {
-    "equal": (there("a", "new"), ""),
+    "equal": (there("a", "new"), None),
     "trashed": (there("a", "new", trashed=True), "TRASHED"),
     "elsewhere": (there("a", "new", parent="x"), "ELSEWHERE"),
     "other content": (there("a", "old"), "OTHER_CONTENT"),
@@ -163,7 +163,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("file", "fault"), FAULTS.values(), ids=FAULTS.keys())
-def test_what_was_read_back_is_compared(file: File, fault: str) -> None:
+def test_what_was_read_back_is_compared(file: File, fault: str | None) -> None:
     """Id alone proves nothing: content, marker, place and trash count."""
     assert fault_of(file, A, mark="mark", folder_id=FOLDER) == fault
 
