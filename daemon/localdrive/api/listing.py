@@ -8,6 +8,7 @@ import re
 import time
 import zlib
 from collections.abc import Callable, Collection, Hashable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from daemon.localdrive import errors
@@ -97,7 +98,7 @@ class Listing:
             choose_dropped: given the parents a query names, returns those whose children are missing.
 
         Raises:
-            ApiError: 400 on a bad parameter, 403/404 on shared drives asked for wrongly.
+            ApiError: 400 on a bad parameter, 403/404 on shared drives asked for wrongly, 404 on a parent that is gone.
         """
         # One selection for the page and its items: asked for files(id) only, nothing else is computed.
         wanted = selection("FileList", params.get("fields", ""))
@@ -107,7 +108,9 @@ class Listing:
         orders = self._orders(params.get("orderBy", ""))
         start = self.offset(params)
         parent = query.single_parent(node) if node is not None else ""
-        parent = self._drive.store.root_id if parent == "root" else parent
+        if parent:
+            # A query for the children of what is not there is refused, not answered with nothing.
+            parent = self._drive.find(parent, replace(caller, all_drives=True)).id
         dropped = self._dropped(node, choose_dropped)
         earlier = self._earlier(parent, lag_s)
         mark = (self._query_mark(params), dropped, self._drive.store.writes)

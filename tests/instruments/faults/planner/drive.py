@@ -1,24 +1,31 @@
 """A model of Drive in memory with what planning depends on: versions, feed, lagging listings, trash, reserved ids.
 
-It speaks the words of `daemon.outside.drive.client.Drive`. It is never kinder than the real one: a moved, trashed or restored
+It has the methods of `daemon.outside.drive.client.Drive`. It is never kinder than the real one: a moved, trashed or restored
 folder is one entry and none for what lies in it, listings show an older state than `get`, names are not unique, and a
-feed may swallow a change or give its entries in another order.
+feed may swallow a change or give its entries in another order. `tests/localdrive/test_drive_contract.py` compares it with
+the embedded Drive.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from daemon.rules.errors import NotThere, PageTokenRefused, Refused, Transient
-from daemon.rules.model import FOLDER_MIME, SHORTCUT_MIME, Change, ChangePage, File, FilePage
+from daemon.localdrive.store.items import guess_mime
+from daemon.rules.errors import NotThere, PageTokenRefused, Refused, Transient, Trouble
+from daemon.rules.model import FOLDER_MIME, SHORTCUT_MIME, Account, Change, ChangePage, File, FilePage
 
 EPOCH_S = 1_795_000_000.0
+ROOT_ID = "0Aroot"
+PROPERTY_MOST_BYTES = 124
+"""Key and value together."""
+_DIGITS = re.compile(r"(\d+)")
 EDIT = b"edited by a person"
 """What people write into a result: nobody else may write over it."""
 
@@ -99,8 +106,10 @@ class ModelDrive:
         self._changed_at: dict[str, int] = {}
         self._gone: set[str] = set()
         self._seq = 0
+        self._entered_at_s: dict[int, float] = {}
         self._tokens: dict[str, tuple[list[str], int]] = {}
         self._refused_below = 0
+        self._list_tokens: dict[str, tuple[str, bool, int]] = {}
         self._made = 0
         self.reserved: set[str] = set()
         self.contents: dict[tuple[str, str], Item] = {}
@@ -113,12 +122,17 @@ class ModelDrive:
         # How awkward it is just now.
         self.page_size = 1000
         self.lag_s = 0.0
+        self.feed_lag_s = 0.0
         self.shuffle: random.Random | None = None
         self.repeats = False
         self.keeps_revisions = True
+        """Whether files count as large: a large file is read by its head revision, a small one as it is now."""
         self.swallows_next = False
         self.published: list[str] = []
         """Folders that the daemon moved, in order: looked at by the checks."""
+        root = Item(ROOT_ID, "My Drive", FOLDER_MIME, "", time.server_epoch_s, time.server_epoch_s)
+        self.items[ROOT_ID] = root
+        self._history[ROOT_ID] = [(time.server_epoch_s, root)]
 
     # ── what people, and the daemon through its requests, do ─────────────────────────────────────────────────
 
@@ -138,10 +152,12 @@ class ModelDrive:
         """Change an item; new `data` makes a new head revision."""
         item = self.items[file_id]
         if "data" in changes:
-            changes |= {"head": item.head + 1, "modified_s": self._time.server_epoch_s}
+            changes |= {"head": item.head + 1}
+        if {"data", "name", "properties"} & changes.keys():
+            changes |= {"modified_s": self._time.server_epoch_s}
         self._store(replace(item, **changes, version=item.version + 1 + self._seq % 3))
 
-    def delete(self, file_id: str) -> None:
+    def remove(self, file_id: str) -> None:
         """Delete for good, with everything below: one entry for the item, none for what was in it."""
         for child in [item.file_id for item in self.items.values() if item.parent == file_id]:
             self._remove(child)
@@ -173,10 +189,23 @@ class ModelDrive:
             return
         self._seq += 1
         self._changed_at[file_id] = self._seq
+        self._entered_at_s[self._seq] = self._time.server_epoch_s
 
     def tokens_expire(self) -> None:
         """Every page token given until now is refused from here on."""
         self._refused_below = len(self._tokens)
+        self._list_tokens.clear()
+
+    def _shown_end(self) -> int:
+        """Return the place up to which the feed shows its entries."""
+        end, as_of = self._seq, self._time.server_epoch_s - self.feed_lag_s
+        while end and self._entered_at_s[end] > as_of:
+            end -= 1
+        return end
+
+    def feed_is_behind(self) -> bool:
+        """Whether something has happened that the feed does not show yet."""
+        return self._shown_end() < self._seq
 
     # ── how things are ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -229,13 +258,20 @@ class ModelDrive:
     root: File | None = None
 
     def root_id(self) -> str:
-        return "root"
+        return ROOT_ID
 
     def get(self, file_id: str) -> File:
         self._on_request("get")
+        return self._file(self._there(ROOT_ID if file_id == "root" else file_id))
+
+    def _there(self, file_id: str) -> Item:
         if file_id not in self.items:
             raise NotThere(f"no {file_id}")
-        return self._file(self.items[file_id])
+        return self.items[file_id]
+
+    def account(self) -> Account:
+        self._on_request("about")
+        return Account("me@model.test")
 
     def _listed(self) -> Iterator[Item]:
         """Yield the items as listings show them: as they were `lag_s` ago."""
@@ -252,17 +288,24 @@ class ModelDrive:
 
     def list_children(self, folder_id: str, page_token: str = "", *, trashed: bool = False) -> FilePage:
         self._on_request("list")
-        if folder_id not in self.items:
-            raise NotThere(f"no {folder_id}")
+        self._there(folder_id)
+        first = 0
+        if page_token:
+            *query, first = self._list_tokens.get(page_token, ("", False, 0))
+            if query != [folder_id, trashed]:
+                raise PageTokenRefused("no token of this listing")
         files = [self._file(item) for item in self._listed() if item.parent == folder_id]
         files = [file for file in files if trashed or not file.trashed]
-        files.sort(key=lambda file: (file.name, file.file_id))
+        files.sort(key=lambda file: (_natural(file.name), file.file_id))
         self._mix(files)
-        first = int(page_token or 0)
-        page = tuple(files[first : first + self.page_size])
-        following = str(first + self.page_size) if first + self.page_size < len(files) else ""
-        # A later page is asked for in the same order: a shuffled listing comes as one page.
-        return FilePage(tuple(files)) if self.shuffle is not None else FilePage(page, following)
+        if self.shuffle is not None:
+            # A later page is asked for in the same order: a shuffled listing comes as one page.
+            return FilePage(tuple(files))
+        following, end = "", first + self.page_size
+        if end < len(files):
+            following = f"list-{len(self._list_tokens) + 1}-{self._refused_below}"
+            self._list_tokens[following] = (folder_id, trashed, end)
+        return FilePage(tuple(files[first:end]), following)
 
     def _mix(self, things: list[Any]) -> None:
         if self.shuffle is not None:
@@ -270,6 +313,7 @@ class ModelDrive:
 
     def find_child(self, parent_id: str, name: str, folders_only: bool = True) -> tuple[File, ...]:
         self._on_request("list")
+        self._there(parent_id)
         return tuple(
             self._file(item)
             for item in self._listed()
@@ -281,6 +325,10 @@ class ModelDrive:
         self._on_request("list")
         return tuple(self._file(item) for item in self._listed() if item.properties.get(key) == value)
 
+    def find_shared(self, name: str) -> tuple[File, ...]:
+        self._on_request("list")
+        return ()
+
     def _token(self, rest: list[str], end: int) -> str:
         token = f"t{len(self._tokens) + 1}"
         self._tokens[token] = (rest, end)
@@ -288,16 +336,17 @@ class ModelDrive:
 
     def start_page_token(self) -> str:
         self._on_request("startPageToken")
-        return self._token([], self._seq)
+        return self._token([], self._shown_end())
 
     def changes(self, page_token: str) -> ChangePage:
         self._on_request("changes")
-        if int(page_token[1:]) <= self._refused_below:
-            raise PageTokenRefused("the token has expired")
+        if page_token not in self._tokens or int(page_token[1:]) <= self._refused_below:
+            raise PageTokenRefused("no token, or an expired one")
         rest, end = self._tokens[page_token]
         if not rest:
-            newer = [(seq, file_id) for file_id, seq in self._changed_at.items() if seq > end]
-            rest, end = [file_id for _, file_id in sorted(newer)], self._seq
+            shown = self._shown_end()
+            newer = [(seq, file_id) for file_id, seq in self._changed_at.items() if end < seq <= shown]
+            rest, end = [file_id for _, file_id in sorted(newer)], max(end, shown)
             self._mix(rest)
             if self.repeats:
                 rest = [file_id for file_id in rest for _ in range(2)]
@@ -313,14 +362,16 @@ class ModelDrive:
 
     def download(self, file: File, target: Path, *, resume: bool = False, progress: Any = None) -> None:
         self._on_request("download")
-        item = self.items.get(file.file_id)
-        if item is None:
-            raise NotThere(f"no {file.file_id}")
-        if item.head_id != file.head_revision_id:
-            if not self.keeps_revisions:
-                raise Transient("CHANGED_MEANWHILE", f"{file.file_id} has another content now")
+        if file.is_folder or file.is_shortcut:
+            raise Refused("NOT_DOWNLOADABLE", f"{file.file_id} has no bytes of its own")
+        item = self._there(file.file_id)
+        if item.head_id != file.head_revision_id and self.keeps_revisions:
             item = self.contents[(file.file_id, file.head_revision_id)]
         assert item.data is not None
+        if len(item.data) != file.size_bytes:
+            raise Transient("SIZE_MISMATCH", f"other bytes of {file.file_id} came")
+        if md5_of(item.data) != file.md5_checksum:
+            raise Transient("MD5_MISMATCH", f"other bytes of {file.file_id} came")
         target.write_bytes(item.data)
 
     # ── requests that write ──────────────────────────────────────────────────────────────────────────────────
@@ -339,14 +390,24 @@ class ModelDrive:
     def _create(self, item: Item) -> File:
         self._own("create", item.file_id)
         self._on_request("create")
-        if item.file_id in self._gone:
-            raise Refused("ID_REFUSED", f"{item.file_id} was used")
-        if item.parent not in self.items:
-            raise NotThere(f"no {item.parent}")
+        if item.file_id in self._gone or item.file_id not in self.reserved:
+            raise Refused("ID_REFUSED", f"{item.file_id} cannot be used")
         if item.file_id not in self.items:
-            self._store(item)
+            self._check_folder(item.parent)
+            self._check_properties(item.properties)
+            self._store(replace(item, mime=guess_mime(item.name, item.mime)))
         self._on_request("created")
         return self._file(self.items[item.file_id])
+
+    def _check_folder(self, file_id: str) -> None:
+        if not self._there(file_id).is_folder:
+            raise Refused("FORBIDDEN", f"{file_id} is no folder")
+
+    @staticmethod
+    def _check_properties(properties: Mapping[str, str]) -> None:
+        for key, value in properties.items():
+            if len(key.encode()) + len(value.encode()) > PROPERTY_MOST_BYTES:
+                raise Refused("FORBIDDEN", f"the property {key} is too long")
 
     def create_folder(
         self, *, file_id: str, name: str, parent_id: str, properties: Mapping[str, str]
@@ -369,41 +430,71 @@ class ModelDrive:
         md5_checksum: str,
         **_: Any,
     ) -> File:
-        data = self._bytes(path, md5_checksum)
+        data = self._bytes(path, size_bytes, md5_checksum)
         now = self._time.server_epoch_s
         return self._create(
             Item(file_id, name, mime_type, parent_id, now, now, data, properties=dict(properties))
         )
 
-    def _bytes(self, path: Path, md5_checksum: str) -> bytes:
+    def _bytes(self, path: Path, size_bytes: int, md5_checksum: str) -> bytes:
         data = path.read_bytes() if path.exists() else b""
-        if md5_of(data) != md5_checksum:
+        if len(data) != size_bytes or md5_of(data) != md5_checksum:
             raise Refused("SPOOL_ALTERED", "other bytes than announced")
         return data
 
     def _update(self, what: str, file_id: str, **changes: Any) -> File:
         self._own(what, file_id)
         self._on_request("update")
-        if file_id not in self.items:
-            raise NotThere(f"no {file_id}")
+        item = self._there(file_id)
+        if "data" in changes and item.data is None:
+            raise Refused("NOT_DOWNLOADABLE", f"{file_id} has no bytes of its own")
+        if "properties" in changes:
+            changes["properties"] = {**item.properties, **changes["properties"]}
+            self._check_properties(changes["properties"])
         self.change(file_id, **changes)
         self._on_request("updated")
         return self._file(self.items[file_id])
 
     def update_content(
-        self, *, file_id: str, path: Path, properties: Mapping[str, str], md5_checksum: str, **_: Any
+        self,
+        *,
+        file_id: str,
+        path: Path,
+        properties: Mapping[str, str],
+        size_bytes: int,
+        md5_checksum: str,
+        **_: Any,
     ) -> File:
-        data = self._bytes(path, md5_checksum)
+        data = self._bytes(path, size_bytes, md5_checksum)
         if file_id in self.items and self.items[file_id].data == EDIT:
             self.violations.append(f"what a person wrote into {file_id} is overwritten")
-        return self._update("update", file_id, data=data, properties=dict(properties))
+        return self._update("update", file_id, data=data, properties=properties)
 
     def move(self, file_id: str, *, to: str, from_: str) -> File:
-        if to not in self.items:
-            raise NotThere(f"no {to}")
+        item = self._there(file_id)
+        if item.parent != from_ or to == from_:
+            raise Trouble("BAD_REQUEST", f"{file_id} does not lie in {from_}")
+        self._check_folder(to)
+        if to == file_id or self.lies_under(self.items[to], file_id):
+            raise Refused("FORBIDDEN", f"{file_id} cannot be moved into itself")
         moved = self._update("move", file_id, parent=to)
         self.published.append(file_id)
         return moved
 
+    def rename(self, file_id: str, name: str) -> File:
+        return self._update("rename", file_id, name=name)
+
     def set_trashed(self, file_id: str, trashed: bool) -> File:
         return self._update("trash", file_id, explicitly_trashed=trashed)
+
+    def delete(self, file_id: str) -> None:
+        self._own("delete", file_id)
+        self._on_request("delete")
+        self._there(file_id)
+        self.remove(file_id)
+        self._on_request("deleted")
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Return what sorts names as Drive's `name_natural` does: numbers by their value, case ignored."""
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in _DIGITS.split(name.lower())]

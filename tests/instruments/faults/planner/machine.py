@@ -286,6 +286,10 @@ class Planner(RuleBasedStateMachine):
     def listings_lag(self, seconds: float) -> None:
         self.world.drive.lag_s = seconds
 
+    @rule(seconds=st.sampled_from([0.0, 5.0, 60.0]))
+    def feed_lags(self, seconds: float) -> None:
+        self.world.drive.feed_lag_s = seconds
+
     @rule(keeps=st.booleans())
     def old_revisions_can_be_read(self, keeps: bool) -> None:
         self.world.drive.keeps_revisions = keeps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from daemon.rules import markers
 from tests.instruments.faults.planner.contents import Content
-from tests.instruments.faults.planner.drive import EDIT, Item
+from tests.instruments.faults.planner.drive import EDIT, ROOT_ID, Item
 from tests.instruments.faults.planner.world import World
 
 BULK = 22
@@ -32,7 +32,7 @@ class People:
         return found[number % len(found)] if found else None
 
     def _theirs(self) -> list[Item]:
-        fixed = {self._world.top, self._world.source, self._world.output, self._world.elsewhere}
+        fixed = {ROOT_ID, self._world.top, self._world.source, self._world.output, self._world.elsewhere}
         return [
             item for item in self._drive.items.values() if not item.properties and item.file_id not in fixed
         ]
@@ -77,7 +77,7 @@ class People:
     def delete(self, number: int) -> None:
         if item := self._pick(self._theirs(), number):
             self._leaves(item)
-            self._drive.delete(item.file_id)
+            self._drive.remove(item.file_id)
 
     def trash(self, number: int) -> None:
         if item := self._pick([item for item in self._theirs() if not item.explicitly_trashed], number):
@@ -161,7 +161,7 @@ class People:
     def delete_ours(self, number: int) -> None:
         if item := self._pick(self._ours(markers.Kind.RESULT, markers.Kind.DELIVERY), number):
             self._touch(item)
-            self._drive.delete(item.file_id)
+            self._drive.remove(item.file_id)
 
     def move_result(self, number: int) -> None:
         if item := self._pick(self._ours(markers.Kind.RESULT), number):

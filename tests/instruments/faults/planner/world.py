@@ -159,7 +159,7 @@ class World:
         self.time = Time()
         self.drive = ModelDrive(self.time, self._point)
         self.home = Path(tempfile.mkdtemp(prefix="planner-", dir=TMPFS if TMPFS.is_dir() else None))
-        top = self.drive.add("top", "", None)
+        top = self.drive.add("top", self.drive.root_id(), None)
         self.source = self.drive.add("DICOM", top, None)
         self.output = self.drive.add("NIfTI", top, None)
         self.elsewhere = self.drive.add("elsewhere", top, None)
@@ -350,7 +350,9 @@ class World:
                 continue
             wait_s = self.daemon.next_wait_s()
             if wait_s is None and not self.daemon.rebuild.owed:
-                return
+                if not self.drive.feed_is_behind():
+                    return
+                wait_s = self.drive.feed_lag_s
             self.wait(min(max(wait_s or 0.0, QUIET_S / 4), 86_400.0))
         raise NoRest(f"not at rest after {MOST_ROUNDS} rounds: {self.daemon.one_line()}")
 
