@@ -14,9 +14,6 @@ from daemon.rules.lifecycle import FINAL, TRANSITIONS, Event, FileState, SeriesS
 
 """The hold of files that left the source together. They count as inputs until a person has decided."""
 
-INPUTS_GONE = "INPUTS_GONE"
-"""The hold of a revision whose inputs cannot be read any more."""
-
 
 def one_of(states: Iterable[str]) -> str:
     """Return ``('A', 'B')`` for an IN clause."""

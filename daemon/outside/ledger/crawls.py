@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from daemon.outside.ledger.database import Database
+from daemon.outside.ledger.database import Database, marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +74,11 @@ class Crawls:
 
     def next_listing(self, aside: Collection[str] = ()) -> Listing | None:
         """Return the listing that is due first, those of the folders in `aside` left out."""
-        row = self._db.row(
-            f"SELECT * FROM listing WHERE done = 0 AND folder_id NOT IN ({_marks(aside)})"
+        return self._db.one(
+            Listing,
+            f"SELECT * FROM listing WHERE done = 0 AND folder_id NOT IN ({marks(aside)})"
             " ORDER BY crawl_id, position LIMIT 1",
             tuple(aside),
-        )
-        return (
-            None
-            if row is None
-            else Listing(row["listing_id"], row["crawl_id"], row["folder_id"], row["position"])
         )
 
     def owed_listings(self) -> int:
@@ -119,13 +115,10 @@ class Crawls:
 
     def questions(self, aside: Collection[str] = (), limit: int = 100) -> list[str]:
         """Return ids to ask for, those in `aside` left out."""
-        return [
-            row[0]
-            for row in self._db.rows(
-                f"SELECT file_id FROM question WHERE file_id NOT IN ({_marks(aside)}) LIMIT ?",
-                (*aside, limit),
-            )
-        ]
+        return self._db.column(
+            f"SELECT file_id FROM question WHERE file_id NOT IN ({marks(aside)}) LIMIT ?",
+            (*aside, limit),
+        )
 
     def open_questions(self) -> int:
         return int(self._db.value("SELECT count(*) FROM question"))
@@ -150,7 +143,7 @@ class Crawls:
             self._db.execute("UPDATE folder SET listed = 0 WHERE folder_id = ?", (folder_id,))
 
     def rechecks(self) -> list[str]:
-        return [row[0] for row in self._db.rows("SELECT folder_id FROM recheck")]
+        return self._db.column("SELECT folder_id FROM recheck")
 
     def rechecked(self, folder_ids: Iterable[str]) -> None:
         with self._db.write():
@@ -197,8 +190,7 @@ class Crawls:
             )
 
     def shortcut(self, shortcut_id: str) -> Shortcut | None:
-        row = self._db.row("SELECT * FROM shortcut WHERE shortcut_id = ?", (shortcut_id,))
-        return None if row is None else Shortcut(row["shortcut_id"], row["target_id"], row["parent_id"])
+        return self._db.one(Shortcut, "SELECT * FROM shortcut WHERE shortcut_id = ?", (shortcut_id,))
 
     def drop_shortcut(self, shortcut_id: str) -> None:
         with self._db.write():
@@ -206,31 +198,18 @@ class Crawls:
 
     def shortcuts_to(self, target_id: str) -> list[Shortcut]:
         """Return the shortcuts of the source that stand for `target_id`, smallest id first."""
-        return [
-            Shortcut(row["shortcut_id"], row["target_id"], row["parent_id"])
-            for row in self._db.rows(
-                "SELECT * FROM shortcut WHERE target_id = ? ORDER BY shortcut_id", (target_id,)
-            )
-        ]
+        return self._db.all(
+            Shortcut, "SELECT * FROM shortcut WHERE target_id = ? ORDER BY shortcut_id", (target_id,)
+        )
 
     def shortcuts_not_listed(self, parent_id: str, listing_id: int) -> list[str]:
-        return [
-            row[0]
-            for row in self._db.rows(
-                "SELECT shortcut_id FROM shortcut WHERE parent_id = ? AND listing_id < ?",
-                (parent_id, listing_id),
-            )
-        ]
+        return self._db.column(
+            "SELECT shortcut_id FROM shortcut WHERE parent_id = ? AND listing_id < ?",
+            (parent_id, listing_id),
+        )
 
     def shortcuts_in(self, parent_id: str) -> list[str]:
-        return [
-            row[0]
-            for row in self._db.rows("SELECT shortcut_id FROM shortcut WHERE parent_id = ?", (parent_id,))
-        ]
+        return self._db.column("SELECT shortcut_id FROM shortcut WHERE parent_id = ?", (parent_id,))
 
     def shortcut_parents(self) -> list[str]:
-        return [row[0] for row in self._db.rows("SELECT DISTINCT parent_id FROM shortcut")]
-
-
-def _marks(values: Collection[str]) -> str:
-    return ", ".join("?" * len(values))
+        return self._db.column("SELECT DISTINCT parent_id FROM shortcut")

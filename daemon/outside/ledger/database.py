@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from loguru import logger
 
 from daemon.outside.ledger.conditions import VIEWS
-from daemon.outside.ledger.mapping import from_row
+from daemon.outside.ledger.mapping import from_row, to_row
 from daemon.outside.ledger.schema import SCHEMA_VERSION, TABLES, UPGRADES
 from daemon.rules.codes import Code
 from daemon.rules.errors import Refused, Scope, Transient, Trouble, of_the_disk
@@ -27,6 +27,11 @@ _IS_BACKUP = "is_backup"
 _MAGIC = b"SQLite format 3\0"
 _DAMAGED = ("CORRUPT", "NOTADB", "FORMAT")
 _DISK = ("IOERR", "CANTOPEN", "READONLY", "PERM", "NOMEM", "NOLFS")
+
+
+def marks(values: Collection[object]) -> str:
+    """Return as many placeholders as there are values, for an IN clause."""
+    return ", ".join("?" * len(values))
 
 
 class Database:
@@ -277,6 +282,14 @@ class Database:
         """Run a statement inside `write()`; return how many rows it changed."""
         with self._lock, self._translated():
             return self._connection.execute(sql, values).rowcount
+
+    def put(self, table: str, value: Any) -> None:
+        """Write a value of a row class, inside `write()`, in place of the row with the same key."""
+        values = to_row(value)
+        self.execute(
+            f"INSERT OR REPLACE INTO {table} ({', '.join(values)}) VALUES ({marks(values)})",
+            tuple(values.values()),
+        )
 
     def insert(self, sql: str, values: Values = ()) -> int:
         """Run an INSERT inside `write()`; return the new row's id."""

@@ -79,13 +79,10 @@ class Deliveries:
 
     def mirrors_of(self, source_folder_id: str) -> list[str]:
         """Return the folders that stand for a source folder, which may have moved since; those that were made."""
-        return [
-            row[0]
-            for row in self._db.rows(
-                "SELECT folder_id FROM out_folder WHERE source_folder_id = ? AND made = 1 ORDER BY folder_id",
-                (source_folder_id,),
-            )
-        ]
+        return self._db.column(
+            "SELECT folder_id FROM out_folder WHERE source_folder_id = ? AND made = 1 ORDER BY folder_id",
+            (source_folder_id,),
+        )
 
     def folder_made(self, folder_id: str) -> None:
         with self._db.write():
@@ -144,21 +141,11 @@ class Deliveries:
             )
 
     def results(self, series_id: int, n: int) -> list[ResultRow]:
-        return [
-            ResultRow(
-                name=row["name"],
-                mime_type=row["mime_type"],
-                size_bytes=row["size_bytes"],
-                sha256=row["sha256"],
-                md5_checksum=row["md5_checksum"],
-                file_id=row["file_id"],
-                verified=bool(row["verified"]),
-            )
-            for row in self._db.rows(
-                "SELECT * FROM result WHERE series_id = ? AND n = ? ORDER BY name = 'manifest.json', name",
-                (series_id, n),
-            )
-        ]
+        return self._db.all(
+            ResultRow,
+            "SELECT * FROM result WHERE series_id = ? AND n = ? ORDER BY name = 'manifest.json', name",
+            (series_id, n),
+        )
 
     def sending(self, results: Sequence[ResultRow]) -> None:
         """Write down the contents that are about to go up, before the first byte does."""
@@ -184,9 +171,7 @@ class Deliveries:
 
     def ours(self, file_id: str) -> frozenset[str]:
         """Return the md5s of every content we ever gave this file."""
-        return frozenset(
-            row[0] for row in self._db.rows("SELECT md5_checksum FROM sent WHERE file_id = ?", (file_id,))
-        )
+        return frozenset(self._db.column("SELECT md5_checksum FROM sent WHERE file_id = ?", (file_id,)))
 
     def owned(self, series_id: int) -> dict[str, str]:
         """Return name → file id of what the visible delivery consists of."""
@@ -212,7 +197,7 @@ class Deliveries:
     # ── litter ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def litter(self) -> list[str]:
-        return [row[0] for row in self._db.rows("SELECT file_id FROM litter")]
+        return self._db.column("SELECT file_id FROM litter")
 
     def swept(self, file_id: str) -> None:
         with self._db.write():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from daemon.outside.ledger.conditions import IGNORED_FILE, IS_HELD, PRESENT
-from daemon.outside.ledger.database import Database
+from daemon.outside.ledger.database import Database, marks
 from daemon.outside.ledger.overview import SERIES_LINE, SeriesLine
 
 
@@ -148,8 +148,3 @@ class History:
 
 
 _IN_FOLDER = "current = 1 AND (parent_id = ? OR exam_folder_id = ?)"
-
-
-def marks(values: Sequence[object]) -> str:
-    """Return as many placeholders as there are values."""
-    return ", ".join("?" * len(values))

@@ -25,9 +25,13 @@ def from_row(kind: type[T], row: sqlite3.Row) -> T:
     return kind(*(row[name] if to is None else to(row[name]) for name, to in _fields(kind)))
 
 
-def columns(kind: type[Any]) -> str:
-    """Return the names of the columns, as a statement lists them."""
-    return ", ".join(name for name, _ in _fields(kind))
+def to_row(value: Any) -> dict[str, Any]:
+    """Return column → what is stored of a dataclass; mappings and sequences become JSON."""
+    return {
+        name: json.dumps(found, ensure_ascii=False) if to is json.loads else found
+        for name, to in _fields(type(value))
+        for found in [getattr(value, name)]
+    }
 
 
 def _fields(kind: type[Any]) -> _Fields:

@@ -8,7 +8,7 @@ from daemon.outside.ledger.database import Database, Row
 from daemon.outside.ledger.records import Place, Whereabouts
 from daemon.outside.ledger.schema import RULES_VERSION
 from daemon.rules.codes import Code
-from daemon.rules.lifecycle import Event, FileState, after
+from daemon.rules.lifecycle import Event, FileState, SeriesState, after
 from daemon.rules.model import File
 
 AT_ONCE_S = 600.0
@@ -52,11 +52,12 @@ class Presence:
         back = known["whereabouts"] != Whereabouts.PRESENT
         exam_rank, folder_rank = self._ranks(place) if moved else (known["exam_rank"], known["folder_rank"])
         self._db.execute(
-            "UPDATE file SET version = ?, whereabouts = 'PRESENT', parent_id = ?, exam_folder_id = ?, exam_rank = ?,"
+            "UPDATE file SET version = ?, whereabouts = ?, parent_id = ?, exam_folder_id = ?, exam_rank = ?,"
             " folder_rank = ?, modified_time = ?, size_bytes = ?, can_read_revisions = ?, listing_id = max(listing_id, ?)"
             " WHERE rank = ?",
             (
                 file.version,
+                Whereabouts.PRESENT,
                 place.parent_id,
                 place.exam_folder_id,
                 exam_rank,
@@ -77,9 +78,9 @@ class Presence:
             self.mark_series_dirty(file.file_id)
             self._db.execute(
                 "UPDATE revision SET held_code = '', held_remedy = '', tries = 0, not_before_epoch_s = 0"
-                " WHERE state = 'SETTLED' AND held_code = 'INPUTS_GONE' AND EXISTS (SELECT 1 FROM revision_input i"
+                " WHERE state = ? AND held_code = ? AND EXISTS (SELECT 1 FROM revision_input i"
                 " WHERE i.series_id = revision.series_id AND i.n = revision.n AND i.file_id = ?)",
-                (file.file_id,),
+                (SeriesState.SETTLED, Code.INPUTS_GONE, file.file_id),
             )
 
     def _insert(
@@ -95,9 +96,9 @@ class Presence:
             "INSERT INTO file (file_id, head_revision_id, current, version, md5_checksum, size_bytes, modified_time,"
             " can_read_revisions, parent_id, exam_folder_id, exam_rank, folder_rank, whereabouts, listing_id,"
             " first_seen_epoch_s, state, reason, rules_version)"
-            " VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'PRESENT', ?, ?, ?, ?, ?)"
+            " VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (file_id, head_revision_id) DO UPDATE SET current = 1, version = excluded.version,"
-            " whereabouts = 'PRESENT', parent_id = excluded.parent_id, exam_folder_id = excluded.exam_folder_id,"
+            " whereabouts = excluded.whereabouts, parent_id = excluded.parent_id, exam_folder_id = excluded.exam_folder_id,"
             " size_bytes = excluded.size_bytes, modified_time = excluded.modified_time",
             (
                 file.file_id,
@@ -111,6 +112,7 @@ class Presence:
                 place.exam_folder_id,
                 exam_rank,
                 folder_rank,
+                Whereabouts.PRESENT,
                 listing_id,
                 now,
                 state,
@@ -166,7 +168,7 @@ class Presence:
     def _hold_a_mass(self, now: float) -> None:
         """Hold all that left together, if it is too much to be a wish; a person who was asked once is not asked again."""
         leaving = self._db.value("SELECT count(*) FROM departure")
-        left = self._db.value("SELECT count(*) FROM file WHERE current = 1 AND whereabouts = 'PRESENT'")
+        left = self._db.value("SELECT count(*) FROM visible_file")
         if not (leaving > 1000 or leaving > max(20, (left + leaving) / 5)):
             return
         remedy = (
@@ -181,33 +183,21 @@ class Presence:
             self.mark_series_dirty(row["file_id"])
 
     def not_listed(self, parent_id: str, listing_id: int) -> list[str]:
-        """Return the present files under `parent_id` that the listing did not show: each is a question."""
-        return [
-            row[0]
-            for row in self._db.rows(
-                "SELECT file_id FROM file WHERE current = 1 AND parent_id = ? AND whereabouts = 'PRESENT'"
-                " AND listing_id < ?",
-                (parent_id, listing_id),
-            )
-        ]
+        """Return the files under `parent_id` that the listing did not show: each is a question."""
+        return self._db.column(
+            "SELECT file_id FROM visible_file WHERE parent_id = ? AND listing_id < ?",
+            (parent_id, listing_id),
+        )
 
     def parents_in_use(self) -> list[str]:
-        """Return every folder that a present file counts as lying in."""
-        return [
-            row[0]
-            for row in self._db.rows(
-                "SELECT DISTINCT parent_id FROM file WHERE current = 1 AND whereabouts = 'PRESENT'"
-            )
-        ]
+        """Return every folder in which Drive shows a file of the source."""
+        return self._db.column("SELECT DISTINCT parent_id FROM visible_file")
 
     def lying_in(self, parent_id: str) -> list[str]:
-        return [
-            row[0]
-            for row in self._db.rows(
-                "SELECT file_id FROM file WHERE current = 1 AND parent_id = ? AND whereabouts = 'PRESENT'",
-                (parent_id,),
-            )
-        ]
+        return self._db.column(
+            "SELECT file_id FROM visible_file WHERE parent_id = ?",
+            (parent_id,),
+        )
 
     def relocate(self, parent_id: str, place: Place) -> None:
         """The exam folder above `parent_id` is another one now: files keep their state."""

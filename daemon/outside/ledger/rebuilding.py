@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from daemon.outside.ledger.conditions import NOT_FINAL
 from daemon.outside.ledger.database import RESTORED, Database
 from daemon.outside.ledger.records import InputRow, ResultRow, Whereabouts
 from daemon.outside.ledger.schema import RULES_VERSION
@@ -142,7 +143,7 @@ class Rebuilding:
         return frozenset(
             row[0]
             for row in self._db.rows(
-                "SELECT staging_folder_id FROM revision WHERE state = 'RESERVED' AND staging_folder_id != ''"
+                "SELECT staging_folder_id FROM reserved_revision WHERE staging_folder_id != ''"
             )
         )
 
@@ -224,7 +225,7 @@ class Rebuilding:
             self._db.execute(f"DELETE FROM {table} WHERE series_id = ? AND n = ?", (series_id, found.n))
         self._db.execute(
             "UPDATE revision SET state = ?, held_code = '', held_remedy = '', staging_folder_id = ''"
-            " WHERE series_id = ? AND n < ? AND state NOT IN ('DELIVERED', 'IGNORED', 'SUPERSEDED')",
+            f" WHERE series_id = ? AND n < ? AND {NOT_FINAL}",
             (SeriesState.SUPERSEDED, series_id, found.n),
         )
         for n, inputs, made_at in found.history:

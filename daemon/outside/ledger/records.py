@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from daemon.rules.lifecycle import FileState, SeriesState
+from daemon.rules.lifecycle import FINAL, FileState, SeriesState
 
 
 class Whereabouts(StrEnum):
@@ -95,11 +95,7 @@ class RevisionRow:
     @property
     def closed(self) -> bool:
         """Whether nothing more will come of it by itself: the next revision may start."""
-        return bool(self.held_code) or self.state in (
-            SeriesState.DELIVERED,
-            SeriesState.IGNORED,
-            SeriesState.SUPERSEDED,
-        )
+        return bool(self.held_code) or self.state in FINAL
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Sequence
 
-from daemon.outside.ledger.database import Database, Row
+from daemon.outside.ledger.conditions import NOT_SUPERSEDED
+from daemon.outside.ledger.database import Database, marks
 from daemon.outside.ledger.records import InputRow, MemberRow, RevisionRow
 from daemon.outside.ledger.series import subject
 from daemon.rules.codes import Code
@@ -22,26 +23,6 @@ from daemon.rules.outcomes import (
 )
 
 
-def _revision(row: Row) -> RevisionRow:
-    return RevisionRow(
-        series_id=row["series_id"],
-        n=row["n"],
-        state=SeriesState(row["state"]),
-        deliberate=bool(row["deliberate"]),
-        content_key=row["content_key"],
-        reason=row["reason"],
-        tries=row["tries"],
-        not_before_epoch_s=row["not_before_epoch_s"],
-        held_code=row["held_code"],
-        held_remedy=row["held_remedy"],
-        held_since_epoch_s=row["held_since_epoch_s"],
-        attempt=row["attempt"],
-        made_at=row["made_at"],
-        staging_folder_id=row["staging_folder_id"],
-        facts=json.loads(row["facts"]),
-    )
-
-
 class Revisions:
     """Queries and changes of `revision` and `revision_input`, and of `result` and `owned` as far as an outcome writes them."""
 
@@ -49,44 +30,32 @@ class Revisions:
         self._db = database
 
     def newest(self, series_id: int) -> RevisionRow | None:
-        row = self._db.row("SELECT * FROM revision WHERE series_id = ? ORDER BY n DESC LIMIT 1", (series_id,))
-        return None if row is None else _revision(row)
+        return self._db.one(RevisionRow, "SELECT * FROM newest_revision WHERE series_id = ?", (series_id,))
 
     def get(self, series_id: int, n: int) -> RevisionRow | None:
-        row = self._db.row("SELECT * FROM revision WHERE series_id = ? AND n = ?", (series_id, n))
-        return None if row is None else _revision(row)
+        return self._db.one(
+            RevisionRow, "SELECT * FROM revision WHERE series_id = ? AND n = ?", (series_id, n)
+        )
 
     def all(self, series_id: int) -> list[RevisionRow]:
-        return [
-            _revision(row)
-            for row in self._db.rows("SELECT * FROM revision WHERE series_id = ? ORDER BY n", (series_id,))
-        ]
+        return self._db.all(
+            RevisionRow, "SELECT * FROM revision WHERE series_id = ? ORDER BY n", (series_id,)
+        )
 
     def inputs(self, series_id: int, n: int) -> list[InputRow]:
-        return [
-            InputRow(
-                file_id=row["file_id"],
-                head_revision_id=row["head_revision_id"],
-                member=row["member"],
-                md5_checksum=row["md5_checksum"],
-                sop_instance_uid=row["sop_instance_uid"],
-                dropped=row["dropped"],
-            )
-            for row in self._db.rows(
-                "SELECT * FROM revision_input WHERE series_id = ? AND n = ? ORDER BY file_id, head_revision_id, member",
-                (series_id, n),
-            )
-        ]
+        return self._db.all(
+            InputRow,
+            "SELECT * FROM revision_input WHERE series_id = ? AND n = ? ORDER BY file_id, head_revision_id, member",
+            (series_id, n),
+        )
 
     def gathering(self) -> list[RevisionRow]:
         """Return the revisions that wait to settle, the longest without a new instance first."""
-        return [
-            _revision(row)
-            for row in self._db.rows(
-                "SELECT r.* FROM revision r JOIN series s USING (series_id) WHERE r.state = 'GATHERING'"
-                " AND r.held_code = '' ORDER BY s.filed_clock_s, r.series_id"
-            )
-        ]
+        return self._db.all(
+            RevisionRow,
+            "SELECT r.* FROM gathering_revision r JOIN series s USING (series_id)"
+            " ORDER BY s.filed_clock_s, r.series_id",
+        )
 
     def due(
         self, now: float, states: Iterable[SeriesState], limit: int, *, but_homes: Collection[str] = ()
@@ -96,66 +65,46 @@ class Revisions:
         Args:
             but_homes: source folders whose series are left out.
         """
-        wanted, homes = tuple(states), tuple(but_homes)
-        return [
-            _revision(row)
-            for row in self._db.rows(
-                f"SELECT * FROM revision WHERE state IN ({', '.join('?' * len(wanted))}) AND held_code = ''"
-                " AND not_before_epoch_s <= ? AND series_id NOT IN (SELECT series_id FROM series"
-                f" WHERE home_folder_id IN ({', '.join('?' * len(homes))})) ORDER BY series_id, n LIMIT ?",
-                (*wanted, now, *homes, limit),
-            )
-        ]
+        chosen, homes = tuple(states), tuple(but_homes)
+        return self._db.all(
+            RevisionRow,
+            f"SELECT * FROM open_revision WHERE state IN ({marks(chosen)})"
+            " AND not_before_epoch_s <= ? AND series_id NOT IN (SELECT series_id FROM series"
+            f" WHERE home_folder_id IN ({marks(homes)})) ORDER BY series_id, n LIMIT ?",
+            (*chosen, now, *homes, limit),
+        )
 
     def attempts_in_spool(self) -> list[tuple[int, int, int]]:
         """Return (series, n, attempt) of results that may still go up."""
         return [
             (row[0], row[1], row[2])
-            for row in self._db.rows(
-                "SELECT series_id, n, attempt FROM revision WHERE state IN ('CONVERTED', 'RESERVED')"
-            )
+            for row in self._db.rows("SELECT series_id, n, attempt FROM converted_revision")
         ]
 
     def reserved(self) -> list[RevisionRow]:
         """Return the revisions that have, or may have, ids on Drive and are not delivered; held ones too."""
-        return [
-            _revision(row)
-            for row in self._db.rows("SELECT * FROM revision WHERE state IN ('CONVERTED', 'RESERVED')")
-        ]
+        return self._db.all(RevisionRow, "SELECT * FROM converted_revision")
 
     def finished_attempts(self, series_id: int) -> list[tuple[int, int, int]]:
         """Return (series, n, attempt) of results that no step needs any more."""
         return [
             (row[0], row[1], row[2])
             for row in self._db.rows(
-                "SELECT series_id, n, attempt FROM revision WHERE series_id = ?"
-                " AND state IN ('DELIVERED', 'IGNORED', 'SUPERSEDED')",
-                (series_id,),
+                "SELECT series_id, n, attempt FROM final_revision WHERE series_id = ?", (series_id,)
             )
         ]
 
     def open_count(self) -> int:
         """Return how many revisions are settled but neither delivered, ignored nor held."""
-        return int(
-            self._db.value(
-                "SELECT count(*) FROM revision WHERE state IN ('SETTLED', 'CONVERTED', 'RESERVED') AND held_code = ''"
-            )
-        )
+        return int(self._db.value("SELECT count(*) FROM frozen_revision"))
 
     def next_due_epoch_s(self) -> float | None:
-        found = self._db.value(
-            "SELECT min(not_before_epoch_s) FROM revision"
-            " WHERE state IN ('SETTLED', 'CONVERTED', 'RESERVED') AND held_code = ''"
-        )
+        """Return when the next settled revision has a step to take; None: there is none."""
+        found = self._db.value("SELECT min(not_before_epoch_s) FROM frozen_revision")
         return None if found is None else float(found)
 
     def held(self) -> list[RevisionRow]:
-        return [
-            _revision(row)
-            for row in self._db.rows(
-                "SELECT * FROM revision WHERE held_code != '' AND state != 'SUPERSEDED' ORDER BY series_id, n"
-            )
-        ]
+        return self._db.all(RevisionRow, "SELECT * FROM held_revision ORDER BY series_id, n")
 
     def begin(
         self, series_id: int, now: float, *, download_clock_s: float = 0.0, deliberate: bool = False
@@ -350,18 +299,14 @@ class Revisions:
     def retry(self, now: float, *, series_id: int = 0, reason: str = "") -> int:
         """Clear hold and wait of the newest revision of the series, of all with this code, or of all."""
         with self._db.write():
-            where, values = "(held_code != '' OR not_before_epoch_s > 0) AND state != 'SUPERSEDED'", []
+            where, values = f"(held_code != '' OR not_before_epoch_s > 0) AND {NOT_SUPERSEDED}", []
             if series_id:
                 where += " AND series_id = ?"
                 values.append(str(series_id))
             if reason:
                 where += " AND held_code = ?"
                 values.append(reason)
-            chosen = self._db.rows(
-                f"SELECT series_id, n FROM revision r WHERE {where}"
-                " AND n = (SELECT max(n) FROM revision WHERE series_id = r.series_id)",
-                values,
-            )
+            chosen = self._db.rows(f"SELECT series_id, n FROM newest_revision WHERE {where}", values)
             for row in chosen:
                 self._db.execute(
                     "UPDATE revision SET held_code = '', held_remedy = '', tries = 0, not_before_epoch_s = 0"

@@ -16,32 +16,12 @@ class UploadSessions:
         self._db = database
 
     def get(self, file_id: str, /) -> UploadSession | None:
-        row = self._db.row("SELECT * FROM upload_session WHERE file_id = ?", (file_id,))
-        if row is None:
-            return None
-        return UploadSession(
-            file_id=row["file_id"],
-            uri=row["uri"],
-            request_key=row["request_key"],
-            size_bytes=row["size_bytes"],
-            md5_checksum=row["md5_checksum"],
-            started_epoch_s=row["started_epoch_s"],
-        )
+        return self._db.one(UploadSession, "SELECT * FROM upload_session WHERE file_id = ?", (file_id,))
 
     def put(self, session: UploadSession, /) -> None:
         """Keep a session in place of an earlier one for the same file; durable on return."""
         with self._db.write():
-            self._db.execute(
-                "INSERT OR REPLACE INTO upload_session VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    session.file_id,
-                    session.uri,
-                    session.request_key,
-                    session.size_bytes,
-                    session.md5_checksum,
-                    session.started_epoch_s,
-                ),
-            )
+            self._db.put("upload_session", session)
 
     def drop(self, file_id: str, /) -> None:
         """Forget the session of a file, if there is one."""
@@ -53,7 +33,7 @@ class UploadSessions:
         """Forget sessions that are too old, and those whose result is no longer to go up; return how many."""
         useless = (
             "SELECT file_id FROM upload_session WHERE abs(? - started_epoch_s) > ? OR file_id NOT IN"
-            " (SELECT file_id FROM result JOIN revision USING (series_id, n) WHERE state = 'RESERVED')"
+            " (SELECT file_id FROM result JOIN reserved_revision USING (series_id, n))"
         )
         found = self._db.rows(useless, (now_epoch_s, KEEP_S))
         if found:
