@@ -81,8 +81,6 @@ def _file_now(answer: Row) -> Iterator[str]:
         yield f"It waits until {when(answer['waits_until_epoch_s'])} for its next try; {answer['tries']} have failed."
     elif state == "SEEN":
         yield f"It is seen and waits to be downloaded; {counted(answer['before_it'], 'file')} come before it."
-    elif state == "FETCHED":
-        yield "Its bytes are here and proved; its header is read next."
     elif state == "IGNORED":
         yield f"It is ignored: {_IGNORED.get(answer['reason'], answer['reason'])}."
     elif state == "FILED":
@@ -92,10 +90,9 @@ def _file_now(answer: Row) -> Iterator[str]:
 def _file_event(event: str, detail: str) -> str:
     texts: dict[str, str] = {
         "Seen": "Drive showed it",
-        "Fetched": "downloaded; size and md5 are Drive's",
-        "Filed": "its header was read, and it was filed under its series",
+        "Fetched": "downloaded; size and md5 are Drive's",  # written by versions before this one
+        "Filed": "downloaded (size and md5 are Drive's); its header was read, and it was filed under its series",
         "Ignored": f"ignored: {_IGNORED.get(detail, detail)}",
-        "Lost": "its bytes were gone from the spool: fetched again",
         "Vanished": f"left the source ({detail})",
     }
     return texts.get(event) or _common_event(event, detail)

@@ -1,7 +1,8 @@
 """The states of files and series, and the table of events between them; no I/O.
 
 A state is a fact already on disk, never an activity: after a crash nothing is "in progress", and the next step
-is simply taken again.
+is taken again. Every state is written by some commit of the ledger: a row begins in a state of `INITIAL` and
+moves by a row of `TRANSITIONS`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,8 @@ class FileState(StrEnum):
 
     SEEN = "SEEN"
     """Drive showed it."""
-    FETCHED = "FETCHED"
-    """Its bytes lie in the spool, size and md5 equal to Drive's."""
     FILED = "FILED"
-    """Its header was read and its instances are listed in their series."""
+    """Its bytes were checked, its header was read, and its instances are listed in their series."""
     IGNORED = "IGNORED"
     """Not an input, with a reason and the rules' version that said so."""
 
@@ -26,6 +25,7 @@ class SeriesState(StrEnum):
     """State of (series, revision)."""
 
     GATHERING = "GATHERING"
+    """Its instances still arrive."""
     SETTLED = "SETTLED"
     """Its input set is frozen."""
     CONVERTED = "CONVERTED"
@@ -35,14 +35,14 @@ class SeriesState(StrEnum):
     DELIVERED = "DELIVERED"
     """Read back from Drive: id, size, md5, parent, not trashed."""
     IGNORED = "IGNORED"
+    """None of its instances is an image."""
     SUPERSEDED = "SUPERSEDED"
-    """It was held, and a newer revision took its place."""
+    """Closed without a delivery: a newer revision took its place, or the change that began it is gone again."""
 
 
 class Event(StrEnum):
-    """What a step, or the settling of a series, made true."""
+    """What became true: a step, the settling of a series, or a start under newer rules brings it about."""
 
-    FETCHED = "Fetched"
     FILED = "Filed"
     IGNORED = "Ignored"
     SETTLED = "Settled"
@@ -50,22 +50,20 @@ class Event(StrEnum):
     RESERVED = "Reserved"
     DELIVERED = "Delivered"
     ABANDONED = "Abandoned"
-    """Spooled bytes of the attempt were lost before publication: convert anew, with new ids."""
+    """Spooled bytes of the attempt were lost before publication: convert again, with new ids."""
     SUPERSEDED = "Superseded"
     RECONSIDERED = "Reconsidered"
     """Newer rules look again at what older ones ignored."""
-    LOST = "Lost"
-    """The spooled bytes of a file that was fetched are gone: fetch again."""
 
 
 State = FileState | SeriesState
 
+INITIAL: tuple[State, ...] = (FileState.SEEN, SeriesState.GATHERING)
+"""The states in which intake and settling write a new row."""
+
 TRANSITIONS: dict[tuple[State, Event], State] = {
-    (FileState.SEEN, Event.FETCHED): FileState.FETCHED,
+    (FileState.SEEN, Event.FILED): FileState.FILED,
     (FileState.SEEN, Event.IGNORED): FileState.IGNORED,
-    (FileState.FETCHED, Event.FILED): FileState.FILED,
-    (FileState.FETCHED, Event.IGNORED): FileState.IGNORED,
-    (FileState.FETCHED, Event.LOST): FileState.SEEN,
     (FileState.IGNORED, Event.RECONSIDERED): FileState.SEEN,
     (SeriesState.GATHERING, Event.SETTLED): SeriesState.SETTLED,
     (SeriesState.SETTLED, Event.IGNORED): SeriesState.IGNORED,
@@ -92,7 +90,7 @@ FINAL: frozenset[State] = frozenset(
 
 
 class NoSuchTransition(Exception):
-    """A step reported an event that its state does not know: a bug, never data."""
+    """An event has no row for this state. It is a bug, never data."""
 
 
 def after(state: State, event: Event) -> State:

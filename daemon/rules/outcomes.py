@@ -1,7 +1,7 @@
-"""What a step hands back: the event that is now true, with its facts; no I/O.
+"""What a step returns: the event that is now true, with its facts; no I/O.
 
-The ledger writes an outcome in one transaction (`ledger.apply`): the state that `lifecycle.TRANSITIONS` names,
-and the facts that belong to it.
+The ledger writes an outcome in one transaction (`apply` of its tables): the state that `lifecycle.TRANSITIONS`
+names, and the facts that belong to it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,8 @@ from daemon.rules.model import Dropped, Instance
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
-    """The bytes lie in the spool, size and md5 equal to Drive's."""
-
-    event: ClassVar[Event] = Event.FETCHED
-
-
-@dataclass(frozen=True, slots=True)
 class Filed:
-    """The header was read: `instances` are (member, md5 of its bytes, instance)."""
+    """The bytes were checked and the header was read: `instances` are (member, md5 of its bytes, instance)."""
 
     event: ClassVar[Event] = Event.FILED
     instances: tuple[tuple[str, str, Instance], ...]
@@ -32,18 +25,11 @@ class Filed:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """Not an input (file), or nothing to convert (series), and why."""
+    """Not an input (file) or nothing to convert (series), and why."""
 
     event: ClassVar[Event] = Event.IGNORED
     reason: str
     dropped: tuple[Dropped, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """The spooled bytes of a fetched file are gone or altered."""
-
-    event: ClassVar[Event] = Event.LOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +47,8 @@ class MadeResult:
 class Converted:
     """Volumes, sidecars and preview lie in the spool.
 
-    `facts` is JSON-able: what the manifest will say of the conversion (verdict, volumes, warnings, tools).
+    `made_at` is RFC 3339, UTC. `facts` can be written as JSON: what the manifest says about the conversion
+    (verdict, volumes, warnings, tools).
     """
 
     event: ClassVar[Event] = Event.CONVERTED
@@ -82,18 +69,18 @@ class Reserved:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """All results were read back from Drive where they belong."""
+    """Every result was read back from Drive, in the delivery folder."""
 
     event: ClassVar[Event] = Event.DELIVERED
 
 
 @dataclass(frozen=True, slots=True)
 class Abandoned:
-    """Spooled bytes of the attempt are lost or altered before publication, and why."""
+    """Spooled bytes of the attempt were lost or altered before publication, and why."""
 
     event: ClassVar[Event] = Event.ABANDONED
     reason: AbandonReason
 
 
-FileOutcome = Fetched | Filed | Ignored | Lost
+FileOutcome = Filed | Ignored
 RevisionOutcome = Ignored | Converted | Reserved | Delivered | Abandoned

@@ -171,12 +171,10 @@ class Daemon:
         self._sweep_unfinished()
 
     def _sweep_unfinished(self) -> None:
-        """Forget transfers that nobody goes on with: downloads, begun or in vain, and sessions of uploads."""
+        """Forget transfers that no step continues: partial downloads, files never read, sessions of uploads."""
         ledger, now = self.context.ledger, self.context.clock.wall()
         self.context.spool.sweep_partials(ledger.series.partial_keys, now)
-        if self.context.spool.used_bytes:
-            # Should one come back meanwhile, it is fetched anew.
-            self.context.spool.drop_inputs(ledger.series.vain_keys())
+        self.workers.drop_unread()
         ledger.sessions.sweep(now)
 
     @property

@@ -16,12 +16,29 @@ from daemon.outside.log import about
 from daemon.outside.spool import gigabytes
 from daemon.rules.codes import Code
 from daemon.rules.errors import Scope, Transient, Trouble, disk_full
-from daemon.rules.lifecycle import FINAL, Event, FileState, after
-from daemon.rules.outcomes import FileOutcome
+from daemon.rules.lifecycle import Event, FileState
+from daemon.rules.outcomes import (
+    Abandoned,
+    Converted,
+    Delivered,
+    Filed,
+    FileOutcome,
+    Ignored,
+    Reserved,
+    RevisionOutcome,
+)
 from daemon.service.concurrency import InFlight
 from daemon.service.failures import Failures
 from daemon.steps.context import Context
-from daemon.steps.pipeline import LANE_SCOPES, STEPS, Lane, Step, states_of
+from daemon.steps.pipeline import (
+    LANE_SCOPES,
+    FileStep,
+    Lane,
+    RevisionStep,
+    file_step,
+    revision_step,
+    states_of,
+)
 
 STUCK_S = 30.0
 STEP_AT_MOST_S = 900.0
@@ -46,7 +63,7 @@ class Workers:
 
     def __init__(self, context: Context, *, on_done: Callable[[], None]) -> None:
         work = context.settings.work
-        self._context = context
+        self._context = context = replace(context, on_download=self._downloaded)
         self._on_done = on_done
         self._sizes = {
             Lane.DOWNLOAD: work.transfer_workers,
@@ -60,6 +77,8 @@ class Workers:
         self._lock = threading.Lock()
         self._downloads = InFlight(work.transfer_workers)
         self._running: dict[Hashable, Running] = {}
+        self._unread: set[tuple[str, str]] = set()
+        """Keys of files whose bytes lie in the spool though their step failed."""
         self._failures = Failures(context, stopping=lambda: self._stopping)
         self._own = threading.local()
         self._stopping = False
@@ -253,65 +272,62 @@ class Workers:
     # ── one step ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def _file(self, row: FileRow, taken_bytes: int) -> None:
-        try:
-            self._follow_file(row, taken_bytes)
-        finally:
-            self._context.spool.give_back(taken_bytes)
-
-    def _follow_file(self, row: FileRow, taken_bytes: int) -> None:
-        """Take a file as far as it goes now: its bytes are read while they are warm.
+        """Read a file and write down what it is.
 
         Args:
-            taken_bytes: what has to come from Drive; 0: all of it lies in the spool.
+            taken_bytes: room in the spool that was taken for it; 0: all of its bytes lie there.
         """
-        files = self._context.ledger.files
-        fetched: tuple[FileRow, FileOutcome] | None = None
         with about(file_id=row.file_id):
-            while row.state not in FINAL:
-                step = STEPS[row.state]
-                try:
-                    began_s = time.monotonic()
-                    outcome = step.function(self._context, row)
-                    if outcome.event is Event.FETCHED:
-                        if taken_bytes:
-                            self._fetched(time.monotonic() - began_s, taken_bytes)
-                        self._opened(step)
-                        # Written together with what the header says: one commit less, and a start finds no bytes that
-                        # are taken for whole and were not fsynced.
-                        fetched, row = (row, outcome), replace(row, state=FileState.FETCHED, tries=0)
-                        continue
-                    self._write(row, outcome, fetched)
-                    self._opened(step)
-                except Exception as exc:  # noqa: BLE001 - judged there, by kind
-                    self._failures.of_file(row if fetched is None else fetched[0], exc)
-                    return
-                logger.debug("{}", outcome.event)
-                state, fetched = after(row.state, outcome.event), None
-                following = None if state in FINAL else files.get(*row.key)
-                if following is None or following.state is not state:
-                    break
-                row = following
-            if state is FileState.IGNORED:
-                self._context.spool.drop_inputs([row.key])
+            try:
+                outcome = file_step(row.state).function(self._context, row)
+                written = self._context.ledger.files.apply(
+                    row, outcome, self._context.clock.now(), self.download_clock_s
+                )
+            except Exception as exc:  # noqa: BLE001 - judged there, by kind
+                self._remember_unread(row)
+                self._failures.of_file(row, exc)
+            else:
+                self._forget_unread(row.key)
+                if not written or outcome.event is Event.IGNORED:
+                    self._context.spool.drop_inputs([row.key])
+                logger.debug("File {}", "was read already" if not written else _said_of_file(outcome))
+            finally:
+                self._context.spool.give_back(taken_bytes)
 
-    def _write(
-        self, row: FileRow, outcome: FileOutcome, before: tuple[FileRow, FileOutcome] | None = None
-    ) -> None:
-        """Write an outcome, and the one before it, in one transaction."""
-        ledger, now = self._context.ledger, self._context.clock.now()
-        with ledger.write():
-            for each in (before, (row, outcome)):
-                if each is not None:
-                    ledger.files.apply(*each, now, self.download_clock_s)
+    def _remember_unread(self, row: FileRow) -> None:
+        """Remember a file whose bytes lie in the spool for its next try: that may never come."""
+        try:
+            is_there = self._context.spool.has_input(row.file_id, row.head_revision_id, row.size_bytes)
+        except OSError:
+            is_there = True  # the disk cannot say
+        if is_there:
+            with self._lock:
+                self._unread.add(row.key)
 
-    def _fetched(self, took_s: float, size_bytes: int) -> None:
-        """What one download took says how many are worth having."""
+    def drop_unread(self) -> None:
+        """Remove the bytes of files that were downloaded and not read, and that no step comes to any more."""
         with self._lock:
-            self._downloads.done(took_s, size_bytes, self._fresh_downloads())
+            idle = self._unread - self._running.keys()
+        for key in idle:
+            if self._context.ledger.files.is_left_unread(*key):
+                # Should it come back meanwhile, it is downloaded again.
+                self._context.spool.drop_inputs([key])
+                self._forget_unread(key)
+
+    def _forget_unread(self, key: tuple[str, str]) -> None:
+        with self._lock:
+            self._unread.discard(key)
+
+    def _downloaded(self, took_s: float, size_bytes: int) -> None:
+        """A download succeeded: Drive gives bytes, and the time says how many downloads at once are worth having."""
+        if size_bytes:
+            with self._lock:
+                self._downloads.done(took_s, size_bytes, self._fresh_downloads())
+        self._opened(file_step(FileState.SEEN))
 
     def _revision(self, row: RevisionRow) -> None:
         series = self._context.ledger.series.get(row.series_id)
-        step = STEPS[row.state]
+        step = revision_step(row.state)
         with about(series_id=series.series_instance_uid, revision=row.n):
             try:
                 outcome = step.function(self._context, row)
@@ -326,13 +342,37 @@ class Workers:
                 return
             if outcome.event is Event.ABANDONED:
                 self._context.spool.drop_results(*row.key, row.attempt)
-            logger.info("{}", outcome.event)
+            logger.info("Series {}", _said_of_revision(outcome))
 
     def _opened_folder(self, home_id: str) -> None:
         if self._context.breakers.folders.restore(home_id):
             logger.info("Folder goes on, the output of {}", home_id)
 
-    def _opened(self, step: Step) -> None:
+    def _opened(self, step: FileStep | RevisionStep) -> None:
         for scope in step.proves:
             if self._context.breakers.restore(scope):
                 logger.info("{} goes on", scope.value.capitalize())
+
+
+def _said_of_file(outcome: FileOutcome) -> str:
+    """Return the end of a sentence about a file; counts and codes, never names."""
+    match outcome:
+        case Filed():
+            return f"read: {len(outcome.instances)} instances"
+        case Ignored():
+            return f"ignored: {outcome.reason}"
+
+
+def _said_of_revision(outcome: RevisionOutcome) -> str:
+    """Return the end of a sentence about a series' revision; counts and codes, never names."""
+    match outcome:
+        case Converted():
+            return f"converted: {len(outcome.results)} results, {len(outcome.dropped)} inputs left out"
+        case Ignored():
+            return f"ignored: {outcome.reason}"
+        case Reserved():
+            return "ready for upload: every result and folder has its Drive id"
+        case Delivered():
+            return "delivered: every result was read back from Drive"
+        case Abandoned():
+            return f"is converted again, the attempt before was abandoned: {outcome.reason}"

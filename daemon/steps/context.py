@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from daemon.outside.cache import Cache
@@ -15,9 +16,18 @@ from daemon.steps.presence import PresenceCache
 from daemon.steps.tree import Places, Tree
 
 
+def _ignore_download(_took_s: float, _size_bytes: int) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Everything that steps share. All parts are safe to use from several threads."""
+    """Everything that steps share. All parts are safe to use from several threads.
+
+    Args:
+        on_download: called by `read` after a download, before the header is read: seconds that it took, bytes that
+            came from Drive.
+    """
 
     settings: Settings
     clock: Clock
@@ -29,3 +39,4 @@ class Context:
     tree: Tree
     breakers: Breakers
     presence: PresenceCache = field(default_factory=PresenceCache)
+    on_download: Callable[[float, int], None] = _ignore_download

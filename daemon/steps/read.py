@@ -1,7 +1,8 @@
-"""From a file that Drive showed to an instance in its series: the steps `download` and `inspect`."""
+"""The step `read`: from a file that Drive showed to an instance in its series."""
 
 from __future__ import annotations
 
+import time
 from typing import NoReturn
 
 from daemon.outside.dicom.header import NotAnInput, read_instance
@@ -9,30 +10,46 @@ from daemon.outside.ledger import FileRow, RevisionRow, Whereabouts
 from daemon.rules.codes import Code
 from daemon.rules.errors import NotThere, Refused, Scope, Transient
 from daemon.rules.model import File
-from daemon.rules.outcomes import Fetched, Filed, Ignored, Lost
+from daemon.rules.outcomes import Filed, Ignored
 from daemon.steps.context import Context
 
 _NOT_YET_S, _NOT_YET_TRIES = 30.0, 4
-"""How long, and how often, bytes that answer 404 count as not there yet."""
+"""How long to wait after a 404 for the bytes, and how often: Drive may show a file before its bytes."""
 _OTHER_BYTES = frozenset({Code.NOT_FOUND, Code.CHANGED_MEANWHILE, Code.SIZE_MISMATCH, Code.MD5_MISMATCH})
-"""What Drive gives in place of an older content: seen twice, that content is gone."""
+"""Codes of a download that did not give the bytes of this revision: met twice, these bytes are gone."""
 
 
-def download(context: Context, row: FileRow) -> Fetched:
-    """Bring the bytes of a file into the spool, size and md5 equal to Drive's; a repeat finds them there.
+def read(context: Context, row: FileRow) -> Filed | Ignored:
+    """Download a file, check its size and md5, and read its header: an instance of its series, or why not.
+
+    A repeat uses the bytes that lie in the spool. Room in the spool must have been taken before.
+
+    Raises:
+        Refused: `NO_CHECKSUM`; damaged or truncated, an archive, without the UIDs that make a series; what Drive
+            refuses.
+        Transient: the bytes differ, the spool is full, Drive is out of reach.
+        OSError: the disk failed.
+    """
+    missing_bytes = context.spool.missing_bytes(row.file_id, row.head_revision_id, row.size_bytes)
+    started_s = time.monotonic()
+    if fetch(context, row):
+        context.on_download(time.monotonic() - started_s, missing_bytes)
+    try:
+        instance = read_instance(context.spool.input_path(row.file_id, row.head_revision_id))
+    except NotAnInput as exc:
+        return Ignored(exc.reason)
+    return Filed((("", row.md5_checksum, instance),))
+
+
+def fetch(context: Context, row: FileRow) -> bool:
+    """Download the bytes of a revision into the spool; return False where they lie there already.
 
     Raises:
         Refused: `NO_CHECKSUM`, or what Drive refuses.
-        Transient: the bytes differ, the spool is full, Drive is out of reach.
+        Transient: the bytes differ, or are not there yet; Drive is out of reach.
     """
-    fetch(context, row)  # its room was taken when the step was started
-    return Fetched()
-
-
-def fetch(context: Context, row: FileRow) -> None:
-    """Bring the bytes of a revision into the spool unless they lie there already."""
     if context.spool.has_input(row.file_id, row.head_revision_id, row.size_bytes):
-        return
+        return False
     if not row.md5_checksum:
         raise Refused(
             Code.NO_CHECKSUM,
@@ -45,23 +62,24 @@ def fetch(context: Context, row: FileRow) -> None:
         except NotThere:
             _look_again(context, row)
         context.spool.keep_input(incoming, row.file_id, row.head_revision_id)
+    return True
 
 
 def _look_again(context: Context, row: FileRow) -> NoReturn:
-    """A 404 on the bytes: gone, replaced meanwhile, or not there yet. Intake asks Drive which."""
+    """Drive answered 404 for the bytes: they are gone, replaced, or not there yet. Intake asks Drive which."""
     with context.ledger.write():
         context.ledger.crawls.ask([row.file_id])
     raise Transient(
         Code.NOT_FOUND,
         f"the bytes of file {row.file_id} are not there",
         remedy="Upload the file again: Drive shows it and has no bytes for it",
-        # Without a wait of its own it is held in the end: somebody must be told.
+        # After these tries the usual backoff applies, which holds the file in the end: somebody must be told.
         retry_after_s=_NOT_YET_S if row.tries < _NOT_YET_TRIES else None,
     )
 
 
 def _as_drive_file(context: Context, row: FileRow) -> File:
-    """Return the file as Drive showed it. A manifest, from which a lost ledger knows it, does not say its size."""
+    """Return the file as Drive showed it. A row that was rebuilt from a manifest has no size: Drive is asked."""
     if not row.size_bytes:
         file = context.drive.get(row.file_id)
         if file.md5_checksum != row.md5_checksum:
@@ -77,27 +95,12 @@ def _as_drive_file(context: Context, row: FileRow) -> File:
     )
 
 
-def inspect(context: Context, row: FileRow) -> Filed | Ignored | Lost:
-    """Read the header of a fetched file: an instance of its series, or why not.
-
-    Raises:
-        Refused: damaged or truncated, an archive, without the UIDs that make a series.
-    """
-    if not context.spool.has_input(row.file_id, row.head_revision_id, row.size_bytes):
-        return Lost()
-    path = context.spool.input_path(row.file_id, row.head_revision_id)
-    try:
-        instance = read_instance(path)
-    except NotAnInput as exc:
-        return Ignored(exc.reason)
-    return Filed((("", row.md5_checksum, instance),))
-
-
 def fetch_inputs(context: Context, revision: RevisionRow) -> None:
-    """Bring back inputs of a frozen revision whose bytes left the spool.
+    """Download again the inputs of a frozen revision whose bytes are no longer in the spool.
 
     Raises:
-        Refused: `INPUTS_GONE`: one cannot be read any more; nothing is replaced, and a delivery stays.
+        Refused: `INPUTS_GONE`: an input cannot be read any more; an existing delivery stays as it is.
+        Transient: the disk or the spool has no room; Drive is out of reach, or gave other bytes for the first time.
     """
     for entry in context.ledger.revisions.inputs(*revision.key):
         row = context.ledger.files.get(entry.file_id, entry.head_revision_id)
@@ -113,7 +116,7 @@ def fetch_inputs(context: Context, revision: RevisionRow) -> None:
                 fetch(context, row)
         except Refused as exc:
             if exc.scope is not Scope.ITEM:
-                raise  # a lost login says nothing of the input
+                raise  # a lost login says nothing about the input
             raise _inputs_gone(row) from exc
         except Transient as exc:
             if exc.code in _OTHER_BYTES and revision.tries > 0:

@@ -108,7 +108,7 @@ class Settling:
                 self._ledger.series.clean(series_id)
                 self._reconcile(series_id, now, download_clock_s)
                 newest = self._ledger.revisions.newest(series_id)
-            if newest is not None and newest.closed:
+            if newest is None or newest.closed:
                 idle.append(series_id)
         return idle
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
+from daemon.outside.ledger import FileRow, Whereabouts
 from daemon.rules.errors import Scope
+from daemon.rules.lifecycle import FileState
 from daemon.service import failures
+from daemon.steps import read
 from daemon.steps.pipeline import Lane
 from tests.support.exams import delivered, exam, settled_down
 from tests.support.world import RunningDaemon, World
@@ -70,26 +77,56 @@ def test_bytes_that_never_come_are_held_in_the_end(
     assert "Upload the file again" in world.held()[0]["remedy"]
 
 
-def test_bytes_of_a_file_that_went_before_it_was_read_leave_the_spool(
-    world: World, running: RunningDaemon
+def test_bytes_of_a_file_that_left_before_it_was_read_leave_the_spool(
+    world: World, running: RunningDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No step ever comes to it again; the bytes would stay for good, and count against the spool."""
-    exam(world, "exam", seed=1)
-    delivered(world, running, {1: (1, 4)})
-    settled_down(world, running)
-    running.rest()
-    context = running.daemon.context
-    database = context.ledger.database
-    (file_id, head) = database.rows("SELECT file_id, head_revision_id FROM file ORDER BY rank LIMIT 1")[0]
-    with context.spool.receiving(file_id, head) as incoming:
-        incoming.write_bytes(b"fetched")
-        context.spool.keep_input(incoming, file_id, head)
-    with database.write():
-        database.execute(
-            "UPDATE file SET state = 'FETCHED', whereabouts = 'GONE' WHERE file_id = ?", (file_id,)
-        )
+    """It was downloaded, the disk failed to read it, and it was deleted before the next try: no step comes to it."""
 
-    running.daemon.tidy()
+    def unreadable(_: Path) -> NoReturn:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    assert context.spool.used_bytes == 0
-    assert (file_id, head) not in context.ledger.series.spool_keys()
+    monkeypatch.setattr(read, "read_instance", unreadable)
+    monkeypatch.setattr(failures, "wait_s", lambda *_: 3600.0)
+    [path] = exam(world, "exam", seed=1, slices=1)
+    running.until(lambda: only_file(running).tries == 1)
+    spool = running.daemon.context.spool
+    assert spool.used_bytes == path.stat().st_size  # the next try reads them without another download
+
+    path.unlink()
+
+    running.until(lambda: only_file(running).whereabouts is Whereabouts.GONE)
+    running.until(lambda: spool.used_bytes == 0, 10)
+
+
+def test_bytes_of_a_file_that_left_while_it_was_read_leave_the_spool(
+    world: World, running: RunningDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is filed all the same, but its series has nothing in the source, and no revision ever begins."""
+    really, downloaded, release = read.read_instance, threading.Event(), threading.Event()
+
+    def late(path: Path) -> Any:
+        downloaded.set()
+        release.wait(30)
+        return really(path)
+
+    monkeypatch.setattr(read, "read_instance", late)
+    [path] = exam(world, "exam", seed=1, slices=1)
+    spool = running.daemon.context.spool
+    assert downloaded.wait(30)
+
+    path.unlink()
+    running.until(lambda: only_file(running).whereabouts is Whereabouts.GONE)
+    release.set()
+
+    running.until(lambda: only_file(running).state is FileState.FILED)
+    running.until(lambda: spool.used_bytes == 0, 10)
+
+
+def only_file(running: RunningDaemon) -> FileRow:
+    """Return the row of the one file that was ever seen, once it is there."""
+    files = running.daemon.context.ledger.files
+    running.until(lambda: bool(running.daemon.context.ledger.database.value("SELECT count(*) FROM file")))
+    [row] = running.daemon.context.ledger.database.rows("SELECT file_id FROM file WHERE current = 1")
+    found = files.get(row["file_id"])
+    assert found is not None
+    return found

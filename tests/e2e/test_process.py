@@ -74,7 +74,7 @@ class Life:
             return not self.ledger(
                 left.format(
                     "listing WHERE done = 0",
-                    "file WHERE state IN ('SEEN', 'FETCHED') AND held_code = '' AND whereabouts = 'PRESENT'",
+                    "file WHERE state = 'SEEN' AND held_code = '' AND whereabouts = 'PRESENT'",
                     "revision WHERE state NOT IN ('DELIVERED', 'IGNORED', 'SUPERSEDED') AND held_code = ''",
                 )
             )

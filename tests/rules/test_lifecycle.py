@@ -1,11 +1,16 @@
-"""The two tables show the machine: every state that is not final has a step, every event its row."""
+"""The two tables show the machine: every state is written, every event has its row, every step can be called."""
 
 from __future__ import annotations
 
+import inspect
+import typing
+
 import pytest
 
+from daemon.outside.ledger import FileRow, RevisionRow
 from daemon.rules.lifecycle import (
     FINAL,
+    INITIAL,
     TRANSITIONS,
     Event,
     FileState,
@@ -14,30 +19,108 @@ from daemon.rules.lifecycle import (
     State,
     after,
 )
-from daemon.steps.pipeline import STEPS
+from daemon.rules.outcomes import FileOutcome, RevisionOutcome
+from daemon.steps.context import Context
+from daemon.steps.pipeline import STEPS, FileStep, Lane, RevisionStep, file_step, revision_step, states_of
 
 STATES: list[State] = [*FileState, *SeriesState]
+SETTLED_BY_SETTLING = SeriesState.GATHERING
+"""The one open state without a step: settling looks at all such series together."""
 
 
-@pytest.mark.parametrize("state", STATES, ids=lambda state: f"{type(state).__name__}.{state}")
-def test_every_state_that_is_not_final_has_one_step(state: State) -> None:
-    assert (state in STEPS) == (state not in FINAL)
+def name_of(state: State) -> str:
+    """Return a name that tells a file's IGNORED from a series' one: as strings they are equal."""
+    return f"{type(state).__name__}.{state}"
 
 
-@pytest.mark.parametrize(
-    ("state", "event"),
-    [(state, event) for state, step in STEPS.items() for event in sorted(step.events)],
-    ids=lambda value: str(value),
-)
-def test_every_event_a_step_returns_has_its_row(state: State, event: Event) -> None:
-    assert (state, event) in TRANSITIONS
+def names(states: typing.Iterable[State]) -> set[str]:
+    return {name_of(state) for state in states}
 
 
-def test_every_row_of_the_table_is_reachable() -> None:
-    """A state that nothing leads to, except the first ones, would be dead."""
-    reached = set(TRANSITIONS.values()) | {FileState.SEEN, SeriesState.GATHERING}
+@pytest.mark.parametrize("state", STATES, ids=name_of)
+def test_every_state_that_is_not_final_has_a_step_or_is_settled(state: State) -> None:
+    with_step = names(STEPS) | {name_of(SETTLED_BY_SETTLING)}
 
-    assert set(STATES) == reached
+    assert (name_of(state) in with_step) == (state not in FINAL)
+
+
+def test_settling_is_no_step() -> None:
+    assert SETTLED_BY_SETTLING not in STEPS
+    assert after(SETTLED_BY_SETTLING, Event.SETTLED) is SeriesState.SETTLED
+
+
+@pytest.mark.parametrize("state", STATES, ids=name_of)
+def test_every_state_is_written_by_some_commit(state: State) -> None:
+    """A row begins in it, or a row of the table leads to it: a state that nothing writes would hide what is true."""
+    assert name_of(state) in names(INITIAL) | names(TRANSITIONS.values())
+
+
+@pytest.mark.parametrize("state", STATES, ids=name_of)
+def test_a_final_state_is_left_only_by_newer_rules(state: State) -> None:
+    leaving = {event for (at, event) in TRANSITIONS if name_of(at) == name_of(state)}
+
+    assert (leaving <= {Event.RECONSIDERED}) == (state in FINAL)
+
+
+@pytest.mark.parametrize("event", list(Event))
+def test_every_event_has_a_row(event: Event) -> None:
+    assert event in {row[1] for row in TRANSITIONS}
+
+
+@pytest.mark.parametrize("state", list(STEPS), ids=name_of)
+def test_every_event_a_step_returns_has_its_row(state: State) -> None:
+    missing = [event for event in STEPS[state].events if (state, event) not in TRANSITIONS]
+
+    assert STEPS[state].events
+    assert missing == []
+
+
+@pytest.mark.parametrize("state", list(STEPS), ids=name_of)
+def test_every_step_can_be_called_as_a_step(state: State) -> None:
+    """`function(context, row)`: a file's step gets a file's row, a revision's step a revision's."""
+    step = STEPS[state]
+    kind, row = (FileStep, FileRow) if isinstance(state, FileState) else (RevisionStep, RevisionRow)
+    hints = typing.get_type_hints(step.function)
+    parameters = list(inspect.signature(step.function).parameters)
+
+    inspect.signature(step.function).bind(object(), object())
+    assert isinstance(step, kind)
+    assert [hints[name] for name in parameters[:2]] == [Context, row]
+
+
+@pytest.mark.parametrize("state", list(STEPS), ids=name_of)
+def test_a_step_declares_the_events_of_the_outcomes_it_returns(state: State) -> None:
+    returned = typing.get_type_hints(STEPS[state].function)["return"]
+    outcomes = typing.get_args(returned) or (returned,)
+    known = typing.get_args(FileOutcome if isinstance(state, FileState) else RevisionOutcome)
+
+    assert set(outcomes) <= set(known)
+    assert {outcome.event for outcome in outcomes} == STEPS[state].events
+
+
+@pytest.mark.parametrize("outcome", [FileOutcome, RevisionOutcome], ids=["of a file", "of a revision"])
+def test_every_outcome_comes_from_a_step(outcome: typing.Any) -> None:
+    kind = FileStep if outcome == FileOutcome else RevisionStep
+    returned = {event for step in STEPS.values() if isinstance(step, kind) for event in step.events}
+
+    assert {each.event for each in typing.get_args(outcome)} == returned
+
+
+def test_the_accessors_tell_files_from_revisions() -> None:
+    assert file_step(FileState.SEEN) is STEPS[FileState.SEEN]
+    assert revision_step(SeriesState.SETTLED) is STEPS[SeriesState.SETTLED]
+    for state in (FileState.FILED, FileState.IGNORED):
+        with pytest.raises(LookupError):
+            file_step(state)
+    for state in (SeriesState.GATHERING, SeriesState.DELIVERED):
+        with pytest.raises(LookupError):
+            revision_step(state)
+
+
+def test_every_step_of_a_revision_runs_in_a_lane() -> None:
+    found = [state for lane in Lane for state in states_of(lane)]
+
+    assert sorted(found) == sorted(state for state in STEPS if isinstance(state, SeriesState))
 
 
 def test_an_event_out_of_place_is_a_bug() -> None:

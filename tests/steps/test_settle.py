@@ -10,7 +10,7 @@ import pytest
 from daemon.outside.ledger import Ledger, Place, Whereabouts
 from daemon.rules.lifecycle import SeriesState
 from daemon.rules.model import File, Instance
-from daemon.rules.outcomes import Converted, Delivered, Fetched, Filed, MadeResult, Reserved
+from daemon.rules.outcomes import Converted, Delivered, Filed, MadeResult, Reserved
 from daemon.rules.readiness import Now, Rules
 from daemon.steps.settle import Settling, input_set
 
@@ -40,10 +40,7 @@ class Bench:
         self.ledger.files.observe(file, Place("folder", folder), at)
 
     def read(self, name: str, *, at: float = T0, series: str = "1.2", clock_s: float = 0.0) -> None:
-        """The file's bytes are fetched and its header is filed."""
-        row = self.ledger.files.get(name)
-        assert row is not None
-        self.ledger.files.apply(row, Fetched(), at, clock_s)
+        """The file is read and listed in its series."""
         row = self.ledger.files.get(name)
         assert row is not None
         instance = Instance("1", series, "1.2.840.10008.5.1.4.1.1.2", f"sop-{name}", "1.2.840.10008.1.2.1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from daemon.outside.ledger.conditions import UNREAD
 from daemon.outside.ledger.database import Row
 from daemon.outside.ledger.presence import Presence
 from daemon.outside.ledger.records import FileRow, Whereabouts
@@ -12,8 +13,6 @@ from daemon.outside.ledger.schema import RULES_VERSION
 from daemon.rules.codes import Code
 from daemon.rules.lifecycle import Event, FileState, after
 from daemon.rules.outcomes import Filed, FileOutcome, Ignored
-
-_DUE = "current = 1 AND state IN ('SEEN', 'FETCHED') AND whereabouts = 'PRESENT' AND held_code = ''"  # as in the index
 
 
 def _record(row: Row) -> FileRow:
@@ -49,7 +48,7 @@ class Files(Presence):
         return [
             _record(row)
             for row in self._db.rows(
-                f"SELECT * FROM file WHERE {_DUE} AND not_before_epoch_s <= ?"
+                f"SELECT * FROM file WHERE {UNREAD} AND not_before_epoch_s <= ?"
                 " ORDER BY exam_rank, folder_rank, rank LIMIT ?",
                 (now, limit),
             )
@@ -57,12 +56,12 @@ class Files(Presence):
 
     def next_due_epoch_s(self) -> float | None:
         """Return when the next parked file wakes; None when nothing waits."""
-        found = self._db.value(f"SELECT min(not_before_epoch_s) FROM file WHERE {_DUE}")
+        found = self._db.value(f"SELECT min(not_before_epoch_s) FROM file WHERE {UNREAD}")
         return None if found is None else float(found)
 
     def unread(self) -> tuple[int, int]:
         """Return (files, bytes) that are neither read nor held."""
-        row = self._db.row(f"SELECT count(*), coalesce(sum(size_bytes), 0) FROM file WHERE {_DUE}")
+        row = self._db.row(f"SELECT count(*), coalesce(sum(size_bytes), 0) FROM file WHERE {UNREAD}")
         assert row is not None
         return int(row[0]), int(row[1])
 
@@ -78,8 +77,8 @@ class Files(Presence):
 
     # ── what became of it ────────────────────────────────────────────────────────────────────────────────────
 
-    def apply(self, row: FileRow, outcome: FileOutcome, now: float, download_clock_s: float) -> None:
-        """Write an outcome in one transaction. A row that changed meanwhile (another state) is left alone."""
+    def apply(self, row: FileRow, outcome: FileOutcome, now: float, download_clock_s: float) -> bool:
+        """Write an outcome in one transaction; return False where the row has another state by now: it is left alone."""
         with self._db.write():
             state = after(row.state, outcome.event)
             reason = outcome.reason if isinstance(outcome, Ignored) else ""
@@ -89,13 +88,24 @@ class Files(Presence):
                 (state, reason, RULES_VERSION, *row.key, row.state),
             )
             if not changed:
-                return
+                return False
             if isinstance(outcome, Filed):
                 for member, md5_checksum, instance in outcome.instances:
                     self._file_instance(row, member, md5_checksum, instance, now, download_clock_s)
                 # The series that held the older content has lost it only now.
                 self.mark_series_dirty(row.file_id)
             self._db.live(now, row.file_id, outcome.event, reason)
+            return True
+
+    def is_left_unread(self, file_id: str, head_revision_id: str) -> bool:
+        """Whether this revision was not read and no step comes to it: it left, was replaced, or is held."""
+        return (
+            self._db.value(
+                f"SELECT 1 FROM file WHERE file_id = ? AND head_revision_id = ? AND state = ? AND NOT ({UNREAD})",
+                (file_id, head_revision_id, FileState.SEEN),
+            )
+            is not None
+        )
 
     def _file_instance(
         self, row: FileRow, member: str, md5_checksum: str, instance: Any, now: float, download_clock_s: float

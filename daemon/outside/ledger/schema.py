@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 RULES_VERSION = 1
 """Grows when rules change what is an input; older IGNORED rows are then looked at again."""
@@ -50,9 +50,9 @@ CREATE TABLE file (                       -- one row for each (file, head revisi
     UNIQUE (file_id, head_revision_id)
 ) STRICT;
 CREATE INDEX file_due ON file (exam_rank, folder_rank, rank)
-    WHERE current = 1 AND state IN ('SEEN', 'FETCHED') AND whereabouts = 'PRESENT' AND held_code = '';
+    WHERE current = 1 AND state IN ('SEEN') AND whereabouts = 'PRESENT' AND held_code = '';
 CREATE INDEX file_unread ON file (exam_folder_id, first_seen_epoch_s)
-    WHERE current = 1 AND state IN ('SEEN', 'FETCHED') AND whereabouts = 'PRESENT' AND held_code = '';
+    WHERE current = 1 AND state IN ('SEEN') AND whereabouts = 'PRESENT' AND held_code = '';
 CREATE INDEX file_parent ON file (parent_id) WHERE current = 1;
 CREATE INDEX file_held ON file (held_code) WHERE held_code != '';
 
@@ -231,5 +231,14 @@ CREATE TABLE IF NOT EXISTS departure (
     at_epoch_s REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 """,
+    3: """
+UPDATE file SET state = 'SEEN' WHERE state = 'FETCHED';
+DROP INDEX file_due;
+DROP INDEX file_unread;
+CREATE INDEX file_due ON file (exam_rank, folder_rank, rank)
+    WHERE current = 1 AND state IN ('SEEN') AND whereabouts = 'PRESENT' AND held_code = '';
+CREATE INDEX file_unread ON file (exam_folder_id, first_seen_epoch_s)
+    WHERE current = 1 AND state IN ('SEEN') AND whereabouts = 'PRESENT' AND held_code = '';
+""",
 }
-"""Version → statements that lead to the next one. They only add, so that who reads may read the older one, too."""
+"""Version → statements that lead to the next one. The older one stays readable: a command may read it before the upgrade."""

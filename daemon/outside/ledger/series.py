@@ -133,7 +133,7 @@ class SeriesTable:
         return int(
             self._db.value(
                 "SELECT count(*) FROM (SELECT DISTINCT f.file_id FROM instance i JOIN file f ON f.file_id = i.file_id"
-                " WHERE i.series_id = ? AND f.current = 1 AND f.state IN ('SEEN', 'FETCHED')"
+                " WHERE i.series_id = ? AND f.current = 1 AND f.state IN ('SEEN')"
                 " AND f.whereabouts = 'PRESENT' AND f.held_code = '' LIMIT ?)",
                 (series_id, at_most),
             )
@@ -148,7 +148,7 @@ class SeriesTable:
             if found < at_most:
                 found += int(
                     self._db.value(
-                        "SELECT count(*) FROM (SELECT 1 FROM file WHERE current = 1 AND state IN ('SEEN', 'FETCHED')"
+                        "SELECT count(*) FROM (SELECT 1 FROM file WHERE current = 1 AND state IN ('SEEN')"
                         " AND whereabouts = 'PRESENT' AND held_code = '' AND exam_folder_id = ?"
                         " AND first_seen_epoch_s <= ? AND not_before_epoch_s <= ? LIMIT ?)",
                         (folder_id, until_epoch_s, now, at_most - found),
@@ -173,26 +173,15 @@ class SeriesTable:
     def spool_keys(self) -> list[tuple[str, str]]:
         """Return the (file_id, head_revision_id) whose bytes a coming step may still need.
 
-        These are files on their way, and members of series whose newest revision is open and not held.
+        These are members of series whose newest revision is open and not held. Bytes of a file that is not read yet
+        are not among them: they were never flushed to the disk, and are downloaded again after a start.
         """
         return [
             (row[0], row[1])
             for row in self._db.rows(
-                "SELECT file_id, head_revision_id FROM file WHERE current = 1 AND state = 'FETCHED'"
-                " AND whereabouts = 'PRESENT' AND held_code = ''"
-                " UNION SELECT i.file_id, i.head_revision_id FROM instance i WHERE i.series_id IN"
+                "SELECT DISTINCT i.file_id, i.head_revision_id FROM instance i WHERE i.series_id IN"
                 " (SELECT series_id FROM revision WHERE state IN ('GATHERING', 'SETTLED', 'CONVERTED', 'RESERVED')"
                 "  AND held_code = '')"
-            )
-        ]
-
-    def vain_keys(self) -> list[tuple[str, str]]:
-        """Return the (file_id, head_revision_id) of files that were fetched, and went or were replaced before they were read."""
-        return [
-            (row[0], row[1])
-            for row in self._db.rows(
-                "SELECT file_id, head_revision_id FROM file WHERE state = 'FETCHED'"
-                " AND (current = 0 OR whereabouts != 'PRESENT')"
             )
         ]
 
@@ -202,7 +191,7 @@ class SeriesTable:
             (row[0], row[1])
             for row in self._db.rows(
                 "SELECT file_id, head_revision_id FROM file WHERE size_bytes >= ? AND current = 1"
-                " AND state = 'SEEN' AND whereabouts = 'PRESENT' AND held_code = ''"
+                " AND state IN ('SEEN') AND whereabouts = 'PRESENT' AND held_code = ''"
                 " UNION SELECT i.file_id, i.head_revision_id FROM revision r JOIN revision_input i USING (series_id, n)"
                 " JOIN file f USING (file_id, head_revision_id) WHERE r.state IN ('SETTLED', 'CONVERTED', 'RESERVED')"
                 " AND r.held_code = '' AND f.size_bytes >= ?",

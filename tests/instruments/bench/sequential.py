@@ -1,7 +1,7 @@
 """The program's own steps with the program's own client, one request at a time and one stage after the other.
 
-`python -m tests.instruments.bench.sequential CONFIG` downloads every file, then reads every header, then settles, converts every
-series, delivers every series, and ends. What overlapping is worth is measured against this.
+`python -m tests.instruments.bench.sequential CONFIG` reads every file, then settles, converts every series, delivers every
+series, and ends. What overlapping is worth is measured against this.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import threading
 from pathlib import Path
 
 from daemon.outside import log
-from daemon.outside.ledger import FileRow, RevisionRow
+from daemon.outside.ledger import RevisionRow
 from daemon.rules.config import load
-from daemon.rules.lifecycle import FileState, SeriesState
-from daemon.rules.outcomes import FileOutcome
+from daemon.rules.lifecycle import SeriesState
 from daemon.rules.readiness import Now
 from daemon.service import memory
 from daemon.service.assembly import Daemon
-from daemon.steps.pipeline import STEPS
+from daemon.steps.pipeline import file_step, revision_step
 
 ALL = 1 << 30
 
@@ -33,7 +32,7 @@ def work_off(daemon: Daemon) -> int:
     _settle(daemon)
     for state in (SeriesState.SETTLED, SeriesState.CONVERTED, SeriesState.RESERVED):
         for row in _due(daemon, state):
-            outcome = STEPS[state].function(daemon.context, row)
+            outcome = revision_step(state).function(daemon.context, row)
             daemon.context.ledger.revisions.apply(row, outcome, daemon.context.clock.now())
     return len(_due(daemon, SeriesState.DELIVERED))
 
@@ -41,16 +40,8 @@ def work_off(daemon: Daemon) -> int:
 def _files(daemon: Daemon) -> None:
     context = daemon.context
     files, now = context.ledger.files, context.clock.now
-    fetched: list[tuple[FileRow, FileOutcome]] = []
     for row in files.due(now(), ALL):
-        fetched.append((row, STEPS[FileState.SEEN].function(context, row)))
-    for row, outcome in fetched:
-        # Written together, as the program does.
-        with context.ledger.write():
-            files.apply(row, outcome, now(), 0.0)
-            there = files.get(*row.key)
-            assert there is not None
-            files.apply(there, STEPS[FileState.FETCHED].function(context, there), now(), 0.0)
+        files.apply(row, file_step(row.state).function(context, row), now(), 0.0)
 
 
 def _settle(daemon: Daemon) -> None:

@@ -150,12 +150,6 @@ class World:
             instance = Instance(
                 "1.2", f"1.2.{uid}", "1.2.840.10008.5.1.4.1.1.2", f"1.2.{uid}.{number}", "1.2"
             )
-            with self.ledger.write():
-                self.ledger.database.execute(
-                    "UPDATE file SET state = 'FETCHED' WHERE file_id = ?", (file_id,)
-                )
-            row = self.ledger.files.get(file_id)
-            assert row is not None
             self.ledger.files.apply(row, Filed((("", md5, instance),)), NOW, 0.0)
         (series,) = self.ledger.series.by_uid(f"1.2.{uid}")
         return series.series_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from daemon.service.assembly import Daemon
 from daemon.steps.pipeline import STEPS
@@ -71,7 +71,8 @@ def step_points(_: Path) -> None:
     def install_more(self: Points) -> None:
         install(self)
         for state, step in list(STEPS.items()):
-            STEPS[state] = replace(step, function=self.around(f"step:{state}", step.function))
+            function: Any = self.around(f"step:{state}", step.function)
+            STEPS[state] = replace(step, function=function)
 
     Points.install = install_more  # type: ignore[method-assign]
 
