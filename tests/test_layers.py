@@ -19,10 +19,14 @@ ORDER: dict[str, list[set[str]]] = {
     "daemon": [{"cli"}, {"service"}, {"steps", "localdrive"}, {"outside"}, {"rules"}],
     "daemon/service": [
         {"service", "once"},
-        {"control", "process"},
-        {"assembly"},
-        {"connection", "lock", "workers", "memory"},
-        {"failures", "concurrency"},
+        {"control", "process", "loops"},
+        {"rounds", "housekeeping"},
+        {"standing"},
+        {"parts"},
+        {"resources", "leftovers"},
+        {"workers"},
+        {"connection", "lock", "memory", "failures", "concurrency"},
+        {"suspensions", "jobs", "clock_watch", "systemd"},
     ],
     "daemon/steps": [
         {"pipeline", "places"},
@@ -48,7 +52,7 @@ ORDER: dict[str, list[set[str]]] = {
 """
 
 USERS = {
-    "apscheduler": {"service"},
+    "apscheduler": {"service/jobs"},
     "dcm2niix": {"outside/volumes"},
     "diskcache": {"outside/cache"},
     "google_auth_httplib2": {"outside/drive"},
@@ -58,7 +62,7 @@ USERS = {
     "nibabel": {"outside/volumes"},
     "pydicom": {"outside/dicom", "outside/volumes", "cli/demo", "cli/phantom"},
     "rich": {"cli"},
-    "sdnotify": {"service"},
+    "sdnotify": {"service/systemd"},
     "signal": {"service", "cli", "localdrive", "outside/volumes"},
     "sqlite3": {"outside/ledger", "localdrive"},
     "starlette": {"localdrive", "service/control"},

@@ -225,16 +225,24 @@ def _not_allowed(path: Path) -> Refused:
     )
 
 
+def _wait(seconds: float, stop: threading.Event) -> None:
+    stop.wait(seconds)
+
+
 @contextmanager
 def own_drive(settings: Settings) -> Iterator[Drive]:
     """Speak to Drive without a daemon; with the local backend that starts the embedded one for as long."""
-    from daemon.service.assembly import Daemon
+    from daemon.service.connection import Connection
 
-    daemon = Daemon(settings, stop=threading.Event())
+    connection = Connection(settings)
     try:
-        yield daemon.connect()
+        yield connection.open(
+            stop=threading.Event(),
+            on_request=lambda _: None,
+            wait=_wait,
+        )
     finally:
-        daemon.close()
+        connection.close()
 
 
 def _with_target(settings: Settings, ledger: Ledger, text: str, use: Callable[..., T]) -> T:

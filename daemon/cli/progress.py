@@ -20,7 +20,7 @@ from daemon.service.control import views
 
 if TYPE_CHECKING:
     from daemon.rules.config import Settings
-    from daemon.service.assembly import Daemon
+    from daemon.service.parts import Parts
 
 LOOK_EVERY_S = 0.5
 
@@ -43,31 +43,31 @@ class OnceProgress:
     ) -> None:
         self._live.__exit__(kind, error, trace)
 
-    def show(self, daemon: Daemon) -> None:
+    def show(self, parts: Parts) -> None:
         """Look at the ledger, at most twice a second, and say how it stands."""
         if time.monotonic() - self._looked_s < LOOK_EVERY_S:
             return
-        ledger, now = daemon.context.ledger, daemon.context.clock.now()
+        ledger, now = parts.context.ledger, parts.context.clock.now()
         found, speed = views.work(ledger, now), views.rates(ledger, now)
         self._last = found
-        self._spinner.update(text=Text(self._text(found, speed, daemon)))
+        self._spinner.update(text=Text(self._text(found, speed, parts)))
         self._looked_s = time.monotonic()
 
-    def _text(self, found: views.Answer, speed: views.Answer, daemon: Daemon) -> str:
+    def _text(self, found: views.Answer, speed: views.Answer, parts: Parts) -> str:
         files, series = found["files"], found["series"]
-        parts = [_stage(found), f"{number(files['read'] + files['ignored'])} files read"]
+        words = [_stage(found), f"{number(files['read'] + files['ignored'])} files read"]
         if files["left"]:
-            parts.append(f"{number(files['left'])} left ({size(files['left_bytes'])})")
-        parts.append(f"{counted(series['deliveries'], 'series', 'series')} delivered")
+            words.append(f"{number(files['left'])} left ({size(files['left_bytes'])})")
+        words.append(f"{counted(series['deliveries'], 'series', 'series')} delivered")
         if speed["files_per_s"]:
-            parts.append(f"{speed['files_per_s']:.0f} files/s")
+            words.append(f"{speed['files_per_s']:.0f} files/s")
         left = views.time_left_s(found, speed, 0.0)
         if left:
-            parts.append(f"about {duration(left)} left")
+            words.append(f"about {duration(left)} left")
         if found["held"]:
-            parts.append(f"{sum(entry['files'] + entry['series'] for entry in found['held'])} held")
-        parts += [f"{entry.scope} closed: {entry.code}" for entry in daemon.context.breakers.suspensions()]
-        return ", ".join(parts)
+            words.append(f"{sum(entry['files'] + entry['series'] for entry in found['held'])} held")
+        words += [f"{entry.scope} suspended: {entry.code}" for entry in parts.context.breakers.suspensions()]
+        return ", ".join(words)
 
 
 def _stage(found: views.Answer) -> str:

@@ -12,6 +12,7 @@ from daemon.rules.backoff import Backoff
 from daemon.rules.breakers import PROBES
 from daemon.rules.codes import Code
 from daemon.rules.errors import Kind, Scope, Transient, Trouble, of_the_disk
+from daemon.service.suspensions import suspend, suspend_folder
 from daemon.steps.context import Context
 from daemon.steps.pipeline import LANE_SCOPES, STEPS, Lane
 
@@ -77,7 +78,7 @@ class Failures:
                 "This is a fault of sdd-dicom: report the traceback in the log; `sdd-dicom retry` tries again",
             )
         if exc.scope not in (Scope.ITEM, Scope.FOLDER):
-            self.close(exc)
+            suspend(self._context, exc)
             if exc.scope in (Scope.SERVICE, *LANE_SCOPES[lane]):
                 return None
             # The scope does not hold up this lane (a conversion that needs inputs back): the item itself waits.
@@ -112,17 +113,13 @@ class Failures:
         logger.opt(exception=exc).debug("A step met the disk: {}", trouble.code)
         return trouble
 
-    def close(self, trouble: Trouble) -> None:
-        if self._context.breakers.suspend(trouble, self._context.clock.now()):
-            logger.error("{} paused: {}. {}", trouble.scope.value.capitalize(), trouble.what, trouble.remedy)
-
     def _closes_folder(self, row: RevisionRow, exc: Exception) -> bool:
         """Pause what goes into an output folder that takes nothing more; the revision is as it was. False: none is."""
         if self._stopping() or not isinstance(exc, Transient) or exc.scope is not Scope.FOLDER:
             return False
         home_id = self._context.ledger.series.get(row.series_id).home_folder_id
-        if home_id and self._context.breakers.folders.suspend(home_id, exc, self._context.clock.now()):
-            logger.error("Folder paused, the output of {}: {}. {}", home_id, exc.what, exc.remedy)
+        if home_id:
+            suspend_folder(self._context, home_id, exc)
         return bool(home_id)
 
 

@@ -1,4 +1,4 @@
-"""How the process begins and ends, whether it lives on or works off what there is: signals, exit codes, an orderly stop."""
+"""How the process starts and stops, for `run` and `run --once`: signals, exit codes, an orderly stop."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from loguru import logger
 
 from daemon.rules.codes import Code
 from daemon.rules.errors import Kind, Scope, Transient, Trouble
-from daemon.service.assembly import Daemon
+from daemon.service.parts import Parts
+from daemon.service.resources import Resources
+from daemon.service.workers import Workers
 from daemon.steps.places import Unusable
 
 DRAIN_S = 30.0
 """How long a stop waits for running steps; the unit allows more before it kills."""
 START_RETRY_S = 10.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Each asks for an orderly stop. SIGHUP is a terminal that closes: there is nothing to read anew."""
+"""Each asks for an orderly stop. SIGHUP means that the terminal was closed; no configuration is read again."""
 
 
 class Stop(Exception):
@@ -61,28 +63,31 @@ CREDENTIALS = frozenset(
     | {Code.API_DISABLED, Code.DOMAIN_POLICY}
 )
 FOLDERS = frozenset({Code.SHARED_DRIVE_GONE, Code.NOT_A_MEMBER})
-"""Beside `Unusable`: the drive that holds the folders is out of reach."""
+"""Beside `Unusable`: the drive that holds the folders cannot be reached."""
 STATE = frozenset({Code.LEDGER_DAMAGED, Code.LEDGER_VERSION, Code.STATE_UNUSABLE})
-"""The state directory is not one to work with: a start more does not help, a person must put it right."""
+"""The state directory cannot be used: another start does not help, a person must repair it."""
 
 
-def heed_signals(stop: threading.Event) -> None:
+def stop_on_signals(stop: threading.Event) -> None:
     """Let signals set `stop`, and nothing else; one that is ignored already (nohup) stays ignored."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: stop.set())
 
 
-def assemble(daemon: Daemon, stop: threading.Event, say: Callable[[str], None]) -> bool:
-    """Bring the daemon up; without a network, try again until there is one. Return False when stopped meanwhile.
+def until_built(
+    build: Callable[[], Parts], stop: threading.Event, say: Callable[[str], None]
+) -> Parts | None:
+    """Build the parts; without a network, try again until there is one. Return None when stopped meanwhile.
 
+    Args:
+        say: told in a few words what the start waits for.
     Raises:
-        Stop: what a person must repair first.
+        Stop: a person must act first.
     """
     while not stop.is_set():
         try:
-            daemon.assemble()
-            return True
+            return build()
         except Transient as exc:
             logger.warning("Cannot start yet: {}. {}", exc.what, exc.remedy)
             say(f"Waiting: {exc.code}")
@@ -91,31 +96,31 @@ def assemble(daemon: Daemon, stop: threading.Event, say: Callable[[str], None]) 
             if exc.kind is Kind.BUG:
                 raise
             raise Stop(exit_code_of(exc), exc) from exc
-    return False
+    return None
 
 
-def end_steps(daemon: Daemon, jobs_ended: Callable[[], bool] = lambda: True) -> bool:
+def end_steps(workers: Workers, jobs_ended: Callable[[], bool] = lambda: True) -> bool:
     """Let no step start, and wait for those that run; return whether they ended in time.
 
     Every step is safe to cut off: its fact is not written, and the next start takes it again. Threads cannot be cut
     off, only left: who gets False must end the process at once.
     """
-    daemon.workers.stop()
+    workers.stop()
     until = time.monotonic() + DRAIN_S
-    while not (daemon.workers.drain(0.0) and jobs_ended()):
+    while not (workers.drain(0.0) and jobs_ended()):
         if time.monotonic() > until:
-            logger.warning("{} steps did not end in time and are cut off", len(daemon.workers.running()))
+            logger.warning("{} steps did not end in time and are cut off", len(workers.running()))
             return False
         time.sleep(0.02)
     return True
 
 
-def halt_if_damaged(daemon: Daemon) -> None:
+def exit_if_damaged(resources: Resources) -> None:
     """End the program, loudly, where the ledger turned out to be damaged: nothing may be built on it.
 
     Raises:
         Stop: with the remedy.
     """
-    if (damage := daemon.damage) is not None:
-        logger.critical("The ledger is damaged: stopping. {}. {}", damage.what, damage.remedy)
+    if (damage := resources.damage) is not None:
+        logger.critical("Stopping because the ledger is damaged: {}. {}", damage.what, damage.remedy)
         raise Stop(exit_code_of(damage), damage)

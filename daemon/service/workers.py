@@ -29,6 +29,7 @@ from daemon.rules.outcomes import (
 )
 from daemon.service.concurrency import InFlight
 from daemon.service.failures import Failures
+from daemon.service.suspensions import resume, resume_folder, suspend
 from daemon.steps.context import Context
 from daemon.steps.pipeline import (
     LANE_SCOPES,
@@ -137,8 +138,9 @@ class Workers:
             if size_bytes and not self._room_for(size_bytes, overdraw):
                 if self._context.spool.short_of_disk(size_bytes):
                     # Others filled it: that no series is to blame for, and nothing is closed early.
-                    self._failures.close(
-                        disk_full(f"the spool's disk has no room for {size_bytes} bytes more")
+                    suspend(
+                        self._context,
+                        disk_full(f"the spool's disk has no room for {size_bytes} bytes more"),
                     )
                 else:
                     self.space_blocked = True
@@ -228,7 +230,7 @@ class Workers:
                     Code.LEDGER_FAILED, f"a step's outcome met {type(met).__name__}", scope=Scope.SERVICE
                 )
             if not self._stopping:
-                self._failures.close(exc)
+                suspend(self._context, exc)
         finally:
             self._own.key = None
             with self._lock:
@@ -335,7 +337,7 @@ class Workers:
                     self._opened(step)
                 # Only a new item shows that there is room for one.
                 if outcome.event is Event.DELIVERED and not series.delivered_n:
-                    self._opened_folder(series.home_folder_id)
+                    resume_folder(self._context, series.home_folder_id)
                 self._context.ledger.revisions.apply(row, outcome, self._context.clock.now())
             except Exception as exc:  # noqa: BLE001 - judged there, by kind
                 self._failures.of_revision(row, exc)
@@ -344,14 +346,9 @@ class Workers:
                 self._context.spool.drop_results(*row.key, row.attempt)
             logger.info("Series {}", _said_of_revision(outcome))
 
-    def _opened_folder(self, home_id: str) -> None:
-        if self._context.breakers.folders.restore(home_id):
-            logger.info("Folder goes on, the output of {}", home_id)
-
     def _opened(self, step: FileStep | RevisionStep) -> None:
         for scope in step.proves:
-            if self._context.breakers.restore(scope):
-                logger.info("{} goes on", scope.value.capitalize())
+            resume(self._context, scope)
 
 
 def _said_of_file(outcome: FileOutcome) -> str:

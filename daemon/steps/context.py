@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from daemon.outside.cache import Cache
 from daemon.outside.clock import Clock
 from daemon.outside.drive.client import Drive
 from daemon.outside.ledger import Ledger
@@ -32,7 +31,6 @@ class Context:
     settings: Settings
     clock: Clock
     ledger: Ledger
-    cache: Cache
     drive: Drive
     spool: Spool
     places: Places

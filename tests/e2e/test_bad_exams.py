@@ -42,7 +42,7 @@ def converter(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def held(running: RunningDaemon) -> list[tuple[str, str]]:
-    rows = running.daemon.context.ledger.database.rows(
+    rows = running.parts.context.ledger.database.rows(
         "SELECT held_code, held_remedy FROM revision WHERE held_code != ''"
     )
     return [(row["held_code"], row["held_remedy"]) for row in rows]
@@ -118,7 +118,7 @@ def test_deflated_slices_that_together_take_more_than_the_spool_are_held(
     world: World, running: RunningDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each alone would have room; the room that the first ones took is gone."""
-    monkeypatch.setattr(running.daemon.context.spool, "most_bytes", lambda: 3 * 32 * 32 * 2)
+    monkeypatch.setattr(running.parts.context.spool, "most_bytes", lambda: 3 * 32 * 32 * 2)
     phantom = Phantom(
         seed=BAD, slices=4, rows=32, columns=32, transfer_syntax_uid=str(DeflatedExplicitVRLittleEndian)
     )

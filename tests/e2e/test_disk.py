@@ -41,7 +41,7 @@ def failing(times: int, error: int, really: Callable[..., Any], met: list[int]) 
 
 
 def lives(running: RunningDaemon) -> list[str]:
-    rows = running.daemon.context.ledger.database.rows("SELECT DISTINCT event FROM life")
+    rows = running.parts.context.ledger.database.rows("SELECT DISTINCT event FROM life")
     return [str(row["event"]) for row in rows]
 
 
@@ -53,8 +53,8 @@ def test_a_disk_that_stays_full_holds_nothing(
     met: list[int] = []
     monkeypatch.setattr(nifti, "convert", failing(failures.MOST_TRIES + 4, errno.ENOSPC, nifti.convert, met))
     said = []
-    close = running.daemon.context.breakers.suspend
-    running.daemon.context.breakers.suspend = lambda trouble, now: (
+    close = running.parts.context.breakers.suspend
+    running.parts.context.breakers.suspend = lambda trouble, now: (
         said.append(trouble.scope) or close(trouble, now)
     )  # type: ignore[method-assign]
     exam(world, "exam", seed=1)
@@ -76,15 +76,15 @@ def test_a_disk_that_others_fill_closes_no_series_early_and_blames_none(
     )
     exam(world, "exam", seed=2)
     running.until(
-        lambda: [entry.code for entry in running.daemon.context.breakers.suspensions()] == ["DISK_FULL"]
+        lambda: [entry.code for entry in running.parts.context.breakers.suspensions()] == ["DISK_FULL"]
     )
-    seen = running.daemon.intake.feed_read_epoch_s
-    running.until(lambda: running.daemon.intake.feed_read_epoch_s > seen + 1.0)
-    assert running.daemon.held_count() == 0
+    seen = running.parts.intake.feed_read_epoch_s
+    running.until(lambda: running.parts.intake.feed_read_epoch_s > seen + 1.0)
+    assert running.standing.held_count() == 0
     full.clear()
 
     delivered(world, running, {2: (1, 4)})
-    assert running.daemon.context.breakers.suspensions() == []
+    assert running.parts.context.breakers.suspensions() == []
 
 
 @pytest.mark.usefixtures("impatient")
@@ -106,7 +106,7 @@ def test_a_disk_that_fails_is_no_bug_of_an_item(
 def test_a_directory_of_the_spool_that_is_removed_is_made_again(
     world: World, running: RunningDaemon, gone: str
 ) -> None:
-    running.until(lambda: running.daemon.intake.feed_read_epoch_s > 0)
+    running.until(lambda: running.parts.intake.feed_read_epoch_s > 0)
     shutil.rmtree(world.settings.spool_dir / gone)
     exam(world, "exam", seed=4)
 
@@ -129,7 +129,7 @@ def test_a_conversion_that_finds_no_room_gives_back_what_it_took(
     monkeypatch.setattr(nifti, "convert", half)
     exam(world, "exam", seed=5)
     running.until(
-        lambda: Scope.DISK in [entry.scope for entry in running.daemon.context.breakers.suspensions()]
+        lambda: Scope.DISK in [entry.scope for entry in running.parts.context.breakers.suspensions()]
     )
 
     assert not left[0].exists()
@@ -200,19 +200,19 @@ def test_a_real_disk_that_is_full_is_waited_for(small_disk: World, leave_bytes: 
     """Ledger, download, conversion: whichever meets it first. With room again, the same process delivers."""
     world = small_disk
     with RunningDaemon(world) as running:
-        running.until(lambda: running.daemon.intake.feed_read_epoch_s > 0)
+        running.until(lambda: running.parts.intake.feed_read_epoch_s > 0)
         said: list[str] = []
-        close = running.daemon.context.breakers.suspend
-        running.daemon.context.breakers.suspend = lambda trouble, now: (
+        close = running.parts.context.breakers.suspend
+        running.parts.context.breakers.suspend = lambda trouble, now: (
             said.append(trouble.code) or close(trouble, now)
         )  # type: ignore[method-assign]
         filler = fill_up(world.settings.state_dir, leave_bytes)
         exam(world, "exam", seed=7, slices=30)
         running.until(lambda: bool({"DISK_FULL", "LEDGER_FULL", "LEDGER_DISK"} & set(said)))
         assert world.deliveries() == {}
-        assert running.daemon.held_count() == 0
+        assert running.standing.held_count() == 0
         filler.unlink()
 
         delivered(world, running, {7: (1, 30)})
         assert "Held" not in lives(running)
-        assert running.daemon.context.ledger.database.value("PRAGMA quick_check") == "ok"
+        assert running.parts.context.ledger.database.value("PRAGMA quick_check") == "ok"

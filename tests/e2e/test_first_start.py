@@ -28,20 +28,18 @@ def started(world: World) -> Iterator[RunningDaemon]:
     """A daemon that makes a round only when the test says so."""
     world.drive.clear_requests()
     running = RunningDaemon(world)
-    running.daemon.assemble()
+    running.build()
     try:
         yield running
     finally:
-        running.daemon.workers.stop()
-        running.daemon.workers.drain(10)
-        running.daemon.close()
+        running.close()
 
 
 def take_in(running: RunningDaemon) -> None:
     """Poll, and pay all that is owed; no step starts."""
-    running.daemon.intake.poll()
-    running.daemon.serves()
-    while running.daemon.intake.pay():
+    running.parts.intake.poll()
+    running.rounds.drive_answered()
+    while running.parts.intake.pay():
         pass
 
 
@@ -63,7 +61,7 @@ def test_a_first_start_asks_nothing_twice(world: World) -> None:
     world.drive.scan()
     with started(world) as running:
         take_in(running)
-        waiting, _ = running.daemon.context.ledger.files.unread()
+        waiting, _ = running.parts.context.ledger.files.unread()
 
     assert waiting == 1
     listings = {"source": 1, "exam": 1}
@@ -79,15 +77,15 @@ def test_a_first_start_asks_nothing_twice(world: World) -> None:
 def test_what_happens_after_the_start_token_stands_in_the_feed(world: World) -> None:
     """The token is the feed's end: no page is asked for there, and the next poll goes on from it."""
     with started(world) as running:
-        running.daemon.intake.poll()
-        read_epoch_s = running.daemon.intake.feed_read_epoch_s
+        running.parts.intake.poll()
+        read_epoch_s = running.parts.intake.feed_read_epoch_s
         assert kinds(world)["changes"] == 0
         assert read_epoch_s > 0
         (world.source / "late").write_text("content")
         world.drive.scan()
 
-        assert running.daemon.intake.poll() == 1
-        assert running.daemon.intake.feed_read_epoch_s > read_epoch_s
+        assert running.parts.intake.poll() == 1
+        assert running.parts.intake.feed_read_epoch_s > read_epoch_s
 
 
 def test_a_source_in_the_trash_that_a_late_search_still_shows_is_noticed(world: World) -> None:
@@ -99,13 +97,13 @@ def test_a_source_in_the_trash_that_a_late_search_still_shows_is_noticed(world: 
         take_in(running)
 
         with pytest.raises(Refused, match="SOURCE_GONE"):
-            running.daemon.serves()
+            running.rounds.drive_answered()
 
 
 def test_an_empty_source_is_no_lost_one(world: World) -> None:
     with started(world) as running:
         take_in(running)
-        running.daemon.serves()
+        running.rounds.drive_answered()
 
         assert kinds(world)["get"] == 2
 
@@ -132,7 +130,7 @@ def test_what_is_missing_in_a_folder_shared_with_us_is_made_in_it(world: World) 
     world._overrides["drive.output"] = "Theirs/NIfTI"
     world._write_config()
     with started(world) as running:
-        output = running.daemon.context.drive.get(running.daemon.context.places.output_id)
+        output = running.parts.context.drive.get(running.parts.context.places.output_id)
 
         assert output.parents == (theirs,)
 
@@ -149,13 +147,13 @@ def test_a_new_output_folder_is_looked_into_with_the_second_look(
     shutil.rmtree(world.output)
     world.drive.scan()
     with started(world) as running:
-        output_id = running.daemon.context.places.output_id
-        while not running.daemon.rebuild.looked:
-            running.daemon.intake.pay()
+        output_id = running.parts.context.places.output_id
+        while not running.parts.rebuild.looked:
+            running.parts.intake.pay()
         assert listings_of(world, output_id) == 0
         take_in(running)
 
-        assert not running.daemon.rebuild.owed
+        assert not running.parts.rebuild.owed
         assert listings_of(world, output_id) == 1
 
 
@@ -166,7 +164,7 @@ def test_an_output_folder_that_a_late_search_hides_is_no_new_one(
     monkeypatch.setattr(rebuild, "YOUNG_S", 0.0)
     with started(world) as running:
         take_in(running)
-        output_id = running.daemon.context.places.output_id
+        output_id = running.parts.context.places.output_id
     (world.root / "Other").mkdir()
     world.drive.scan()
     for name in ("Other", "NIfTI"):
@@ -176,7 +174,7 @@ def test_an_output_folder_that_a_late_search_hides_is_no_new_one(
             shutil.rmtree(world.home / "state" / "cache")
             world.drive.fault("NIfTI", action="drop_parents", how="all", kind="list")
         with started(world) as running:
-            places = running.daemon.context.places
+            places = running.parts.context.places
             take_in(running)
 
     assert (places.output_id, places.output_is_new) == (output_id, False)

@@ -16,7 +16,7 @@ class Transfers:
     """Downloads as they begin and end; the first `stuck` of them do not end before `release`."""
 
     def __init__(self, running: RunningDaemon, stuck: int = 0) -> None:
-        drive = running.daemon.context.drive
+        drive = running.parts.context.drive
         self._download = drive.download
         drive.download = self._counted
         self._lock = threading.Lock()
@@ -54,7 +54,7 @@ def test_no_more_are_under_way_than_are_worth_having(
     world: World, running: RunningDaemon, number: int
 ) -> None:
     transfers = Transfers(running)
-    running.daemon.workers._downloads = Worth(number)
+    running.parts.workers._downloads = Worth(number)
     exam(world, "exam", seed=1, slices=12)
     delivered(world, running, {1: (1, 12)})
 
@@ -66,7 +66,7 @@ def test_a_stuck_one_holds_up_no_other(
 ) -> None:
     monkeypatch.setattr(workers, "STUCK_S", 0.3)
     transfers = Transfers(running, stuck=1)
-    running.daemon.workers._downloads = Worth(1)
+    running.parts.workers._downloads = Worth(1)
     exam(world, "exam", seed=1, slices=6)
     running.until(lambda: transfers.done >= 5)
     assert transfers.now == 1
@@ -77,7 +77,7 @@ def test_a_stuck_one_holds_up_no_other(
 
 def test_what_a_download_took_is_measured(world: World, running: RunningDaemon) -> None:
     measured: list[tuple[float, int, int]] = []
-    running.daemon.workers._downloads.done = lambda *what: measured.append(what)
+    running.parts.workers._downloads.done = lambda *what: measured.append(what)
     paths = exam(world, "exam", seed=1, slices=6)
     sizes = sorted(path.stat().st_size for path in paths)
     delivered(world, running, {1: (1, 6)})

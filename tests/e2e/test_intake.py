@@ -27,28 +27,26 @@ def still(world: World) -> Iterator[RunningDaemon]:
     """A daemon that makes a round only when the test says so."""
     world.drive.scan()
     running = RunningDaemon(world)
-    running.daemon.assemble()
+    running.build()
     yield running
-    running.daemon.workers.stop()
-    running.daemon.workers.drain(10)
-    running.daemon.close()
+    running.close()
 
 
 def intake_round(running: RunningDaemon) -> None:
-    running.daemon.intake.poll()
-    while running.daemon.intake.pay():
+    running.parts.intake.poll()
+    while running.parts.intake.pay():
         pass
 
 
 def token(running: RunningDaemon) -> PageToken:
-    found = running.daemon.context.cache.page_token("")
+    found = running.parts.cache.page_token("")
     assert found is not None
     return found
 
 
 def present(running: RunningDaemon) -> int:
     return int(
-        running.daemon.context.ledger.database.value(
+        running.parts.context.ledger.database.value(
             "SELECT count(*) FROM file WHERE current = 1 AND whereabouts = 'PRESENT'"
         )
     )
@@ -72,7 +70,7 @@ def test_a_failed_poll_keeps_the_old_page_token(world: World, still: RunningDaem
     world.drive.fault(r"/changes\?", status=403, reason="insufficientFilePermissions", after=1)
 
     with pytest.raises(Trouble):
-        still.daemon.intake.poll()
+        still.parts.intake.poll()
 
     assert token(still).feed_seq == before.feed_seq + 1
     intake_round(still)
@@ -89,7 +87,7 @@ def test_a_mass_deletion_is_held_over_how_many_pages_it_is_spread(world: World, 
 
     intake_round(still)
 
-    assert len(still.daemon.context.ledger.files.held()) == 24
+    assert len(still.parts.context.ledger.files.held()) == 24
 
 
 def test_a_crawl_holds_a_mass_that_the_feed_did_not_tell_of(world: World, still: RunningDaemon) -> None:
@@ -103,10 +101,10 @@ def test_a_crawl_holds_a_mass_that_the_feed_did_not_tell_of(world: World, still:
 
     intake_round(still)
     assert present(still) == 30
-    still.daemon.intake.crawl()
+    still.parts.intake.crawl()
     intake_round(still)
 
-    assert len(still.daemon.context.ledger.files.held()) == 24
+    assert len(still.parts.context.ledger.files.held()) == 24
 
 
 def test_a_folder_whose_trashing_nobody_told_of_is_found_by_a_file_in_it(
@@ -147,18 +145,18 @@ def test_a_listing_whose_page_token_is_refused_begins_again(
 def test_while_pages_are_missing_the_feed_does_not_count_as_read(world: World, still: RunningDaemon) -> None:
     """A series must not settle on half of what happened to it."""
     intake_round(still)
-    assert still.daemon.intake.feed_read_epoch_s > 0
+    assert still.parts.intake.feed_read_epoch_s > 0
     for number in range(5):
         drop(world, f"f{number}")
     world.drive.set(feed_page_max=2)
     world.drive.fault(r"/changes\?", status=403, reason="insufficientFilePermissions", after=1)
 
     with pytest.raises(Trouble):
-        still.daemon.intake.poll()
+        still.parts.intake.poll()
 
-    assert still.daemon.intake.feed_read_epoch_s == 0
+    assert still.parts.intake.feed_read_epoch_s == 0
     intake_round(still)
-    assert still.daemon.intake.feed_read_epoch_s > 0
+    assert still.parts.intake.feed_read_epoch_s > 0
 
 
 def test_a_crash_between_rows_and_token_repeats_the_page(world: World, still: RunningDaemon) -> None:
@@ -167,11 +165,11 @@ def test_a_crash_between_rows_and_token_repeats_the_page(world: World, still: Ru
     drop(world, "a")
     intake_round(still)
 
-    still.daemon.context.cache.remember_page_token(before, "")
+    still.parts.cache.remember_page_token(before, "")
     intake_round(still)
 
     assert present(still) == 1
-    assert still.daemon.context.ledger.database.value("SELECT count(*) FROM file") == 1
+    assert still.parts.context.ledger.database.value("SELECT count(*) FROM file") == 1
 
 
 def test_hints_ahead_of_the_ledger_are_not_believed(world: World, still: RunningDaemon) -> None:
@@ -179,9 +177,9 @@ def test_hints_ahead_of_the_ledger_are_not_believed(world: World, still: Running
     intake_round(still)
     drop(world, "a")
     ahead = token(still)
-    still.daemon.intake._drive.changes(ahead.token)
-    later = still.daemon.context.drive.start_page_token()
-    still.daemon.context.cache.remember_page_token(PageToken(ahead.generation, ahead.feed_seq + 1, later), "")
+    still.parts.intake._drive.changes(ahead.token)
+    later = still.parts.context.drive.start_page_token()
+    still.parts.cache.remember_page_token(PageToken(ahead.generation, ahead.feed_seq + 1, later), "")
 
     intake_round(still)
 
@@ -191,8 +189,8 @@ def test_hints_ahead_of_the_ledger_are_not_believed(world: World, still: Running
 def test_hints_of_another_generation_are_not_believed(world: World, still: RunningDaemon) -> None:
     intake_round(still)
     drop(world, "a")
-    later = still.daemon.context.drive.start_page_token()
-    still.daemon.context.cache.remember_page_token(PageToken("another", 0, later), "")
+    later = still.parts.context.drive.start_page_token()
+    still.parts.cache.remember_page_token(PageToken("another", 0, later), "")
 
     intake_round(still)
 
@@ -203,17 +201,17 @@ def test_what_a_page_shows_is_told_before_the_next_is_asked_for(world: World, st
     """The rest may take long, of the feed and of a folder alike; what is known can be fetched meanwhile."""
     intake_round(still)
     told: list[int] = []
-    still.daemon.on_news = lambda: told.append(present(still))
+    still.on_news = lambda: told.append(present(still))
     for number in range(3):
         drop(world, f"f{number}")
     world.drive.set(feed_page_max=1)
 
-    still.daemon.intake.poll()
+    still.parts.intake.poll()
 
     assert {1, 2, 3} <= set(told)
     told.clear()
-    still.daemon.context.ledger.crawls.owe_crawl(still.daemon.context.places.source_id)
-    while still.daemon.intake.pay():
+    still.parts.context.ledger.crawls.owe_crawl(still.parts.context.places.source_id)
+    while still.parts.intake.pay():
         pass
     assert told != []
 
@@ -232,7 +230,7 @@ def test_lost_hints_cost_only_requests(world: World, still: RunningDaemon) -> No
 def test_a_refused_token_means_start_token_crawl_follow(world: World, still: RunningDaemon) -> None:
     intake_round(still)
     drop(world, "a")
-    world.drive.set(oldest_page_token=int(still.daemon.context.drive.start_page_token()))
+    world.drive.set(oldest_page_token=int(still.parts.context.drive.start_page_token()))
 
     intake_round(still)
 
@@ -244,7 +242,7 @@ def test_empty_pages_do_not_end_the_feed(world: World, still: RunningDaemon) -> 
     drop(world, "a")
     world.drive.set(feed_empty_pages=2)
 
-    still.daemon.intake.poll()
+    still.parts.intake.poll()
 
     assert present(still) == 1
 
@@ -252,16 +250,16 @@ def test_empty_pages_do_not_end_the_feed(world: World, still: RunningDaemon) -> 
 def test_a_change_that_the_feed_swallowed_is_found_by_the_crawl(world: World, still: RunningDaemon) -> None:
     intake_round(still)
     drop(world, "exam/a")
-    still.daemon.context.cache.remember_page_token(
+    still.parts.cache.remember_page_token(
         PageToken(
-            token(still).generation, token(still).feed_seq, still.daemon.context.drive.start_page_token()
+            token(still).generation, token(still).feed_seq, still.parts.context.drive.start_page_token()
         ),
         "",
     )
     intake_round(still)
     assert present(still) == 0
 
-    still.daemon.intake.crawl(3600)
+    still.parts.intake.crawl(3600)
     intake_round(still)
 
     assert present(still) == 1
@@ -274,7 +272,7 @@ def test_absence_from_a_lagging_listing_is_no_deletion(world: World, still: Runn
     drop(world, "exam/a")
     intake_round(still)
     world.drive.set_lag(listing_s=3600)
-    folder = still.daemon.context.ledger.files.parents_in_use()[0]
+    folder = still.parts.context.ledger.files.parents_in_use()[0]
     world.drive.service().files().create(
         body={"name": "b", "parents": [folder]},
         media_body=MediaInMemoryUpload(b"b", "application/octet-stream"),
@@ -282,7 +280,7 @@ def test_absence_from_a_lagging_listing_is_no_deletion(world: World, still: Runn
     intake_round(still)
     assert present(still) == 2
 
-    still.daemon.intake.crawl(3600)
+    still.parts.intake.crawl(3600)
     intake_round(still)
 
     assert present(still) == 2
@@ -293,13 +291,13 @@ def test_google_docs_are_ignored_with_a_reason(world: World, still: RunningDaemo
         body={
             "name": "notes",
             "mimeType": "application/vnd.google-apps.document",
-            "parents": [still.daemon.context.places.source_id],
+            "parents": [still.parts.context.places.source_id],
         }
     ).execute()
 
     intake_round(still)
 
-    row = still.daemon.context.ledger.database.row("SELECT state, reason FROM file")
+    row = still.parts.context.ledger.database.row("SELECT state, reason FROM file")
     assert row is not None
     assert tuple(row) == ("IGNORED", "GOOGLE_DOC")
 
@@ -307,11 +305,11 @@ def test_google_docs_are_ignored_with_a_reason(world: World, still: RunningDaemo
 def test_a_viewed_item_changes_nothing(world: World, still: RunningDaemon) -> None:
     drop(world, "exam/a")
     intake_round(still)
-    folder = still.daemon.context.ledger.files.parents_in_use()[0]
+    folder = still.parts.context.ledger.files.parents_in_use()[0]
     world.drive.view(folder)
 
-    assert still.daemon.intake.poll() == 1
-    assert not still.daemon.context.ledger.crawls.owes()
+    assert still.parts.intake.poll() == 1
+    assert not still.parts.context.ledger.crawls.owes()
 
 
 def test_one_folder_costs_one_listing(world: World, still: RunningDaemon) -> None:
@@ -321,7 +319,7 @@ def test_one_folder_costs_one_listing(world: World, still: RunningDaemon) -> Non
             (world.source / f"exam{number}" / name).parent.mkdir(exist_ok=True)
             (world.source / f"exam{number}" / name).write_text(f"{number}{name}")
     world.drive.scan()
-    while still.daemon.rebuild.pay():
+    while still.parts.rebuild.pay():
         pass  # the output is looked at first, which is another matter
     before = world.drive.requests()["by_kind"].get("list", 0)
 
@@ -346,7 +344,7 @@ def test_a_file_that_neither_token_nor_listing_shows_is_found_by_a_second_look(
     """It came just before the start token, and the listing lags: the crawl is repeated a quarter of an hour later."""
     intake_round(still)
 
-    assert 0 < still.daemon.intake.crawl_due_in_s() <= 900
+    assert 0 < still.parts.intake.crawl_due_in_s() <= 900
 
 
 def fill(world: World, name: str) -> Path:
@@ -406,7 +404,7 @@ def test_a_question_raised_while_it_is_answered_is_asked_again(
     """A download meets a 404 while Drive's answer, from before the deletion, is on its way: that answer is too old."""
     path = drop(world, "a")
     intake_round(still)
-    context = still.daemon.context
+    context = still.parts.context
     file_id = str(context.ledger.database.value("SELECT file_id FROM file"))
     really, asked = context.drive.get, 0
 
@@ -422,7 +420,7 @@ def test_a_question_raised_while_it_is_answered_is_asked_again(
 
     monkeypatch.setattr(context.drive, "get", get)
     context.ledger.crawls.ask([file_id])
-    while still.daemon.intake.pay():
+    while still.parts.intake.pay():
         pass
 
     assert asked == 2
@@ -470,9 +468,9 @@ def test_what_an_answer_raises_about_its_own_item_stays_owed(
     """Forgotten after the answer is written, it would take along what was raised while it was written."""
     drop(world, "exam/a")
     intake_round(still)
-    crawls = still.daemon.context.ledger.crawls
-    file_id = str(still.daemon.context.ledger.database.value("SELECT file_id FROM file"))
-    [folder] = still.daemon.context.ledger.files.parents_in_use()
+    crawls = still.parts.context.ledger.crawls
+    file_id = str(still.parts.context.ledger.database.value("SELECT file_id FROM file"))
+    [folder] = still.parts.context.ledger.files.parents_in_use()
 
     def owe() -> None:
         crawls.ask([file_id]) if owed == "question" else crawls.owe_recheck(folder)
@@ -480,7 +478,7 @@ def test_what_an_answer_raises_about_its_own_item_stays_owed(
     with monkeypatch.context() as raising:
         raising.setattr(observations, "write", lambda *_, **__: owe())
         owe()
-        still.daemon.intake.pay()
+        still.parts.intake.pay()
 
     assert crawls.owes()
     intake_round(still)

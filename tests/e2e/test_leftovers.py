@@ -25,14 +25,14 @@ def test_an_attempt_that_is_given_up_leaves_the_spool(world: World, running: Run
     world.drive.fault(r"/upload/", status=403, reason="storageQuotaExceeded", times=-1)
     exam(world, "exam", seed=1)
     running.until(
-        lambda: [entry.scope for entry in running.daemon.context.breakers.suspensions()] == [Scope.UPLOADS]
+        lambda: [entry.scope for entry in running.parts.context.breakers.suspensions()] == [Scope.UPLOADS]
     )
-    out = running.daemon.settings.spool_dir / "out"
+    out = running.parts.settings.spool_dir / "out"
     [volume] = out.glob("*/*.nii.gz")
     volume.write_bytes(b"altered")
 
     world.drive.clear_faults()
-    running.daemon.context.breakers.probe_now()
+    running.parts.context.breakers.probe_now()
     delivered(world, running, {1: (1, 4)})
     settled_down(world, running)
 
@@ -49,17 +49,17 @@ def test_a_stop_does_not_wait_for_steps_that_never_began(world: World, running: 
         release.wait(20)
 
     for number in range(workers_of(running) + 1):
-        running.daemon.workers._start(Lane.CONVERT, number, work)
+        running.parts.workers._start(Lane.CONVERT, number, work)
     started.wait(20)
 
-    running.daemon.workers.stop()
+    running.parts.workers.stop()
     release.set()
 
-    assert running.daemon.workers.drain(5)
+    assert running.parts.workers.drain(5)
 
 
 def workers_of(running: RunningDaemon) -> int:
-    return running.daemon.settings.work.convert_workers
+    return running.parts.settings.work.convert_workers
 
 
 def test_bytes_that_never_come_are_held_in_the_end(
@@ -89,7 +89,7 @@ def test_bytes_of_a_file_that_left_before_it_was_read_leave_the_spool(
     monkeypatch.setattr(failures, "wait_s", lambda *_: 3600.0)
     [path] = exam(world, "exam", seed=1, slices=1)
     running.until(lambda: only_file(running).tries == 1)
-    spool = running.daemon.context.spool
+    spool = running.parts.context.spool
     assert spool.used_bytes == path.stat().st_size  # the next try reads them without another download
 
     path.unlink()
@@ -111,7 +111,7 @@ def test_bytes_of_a_file_that_left_while_it_was_read_leave_the_spool(
 
     monkeypatch.setattr(read, "read_instance", late)
     [path] = exam(world, "exam", seed=1, slices=1)
-    spool = running.daemon.context.spool
+    spool = running.parts.context.spool
     assert downloaded.wait(30)
 
     path.unlink()
@@ -124,9 +124,9 @@ def test_bytes_of_a_file_that_left_while_it_was_read_leave_the_spool(
 
 def only_file(running: RunningDaemon) -> FileRow:
     """Return the row of the one file that was ever seen, once it is there."""
-    files = running.daemon.context.ledger.files
-    running.until(lambda: bool(running.daemon.context.ledger.database.value("SELECT count(*) FROM file")))
-    [row] = running.daemon.context.ledger.database.rows("SELECT file_id FROM file WHERE current = 1")
+    files = running.parts.context.ledger.files
+    running.until(lambda: bool(running.parts.context.ledger.database.value("SELECT count(*) FROM file")))
+    [row] = running.parts.context.ledger.database.rows("SELECT file_id FROM file WHERE current = 1")
     found = files.get(row["file_id"])
     assert found is not None
     return found

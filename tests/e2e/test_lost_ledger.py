@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,11 +18,10 @@ import pytest
 from daemon.cli.phantom import Phantom, slice_of, write_series
 from daemon.outside.ledger import Ledger, backup
 from daemon.rules.errors import Transient
-from daemon.service.assembly import Daemon
 from daemon.service.once import run_once
 from daemon.steps.deliver import deliver, uploads
 from daemon.steps.recover import rebuild
-from tests.support.world import World
+from tests.support.world import RunningDaemon, World
 
 SMALL: dict[str, Any] = {"rows": 24, "columns": 24}
 HEAD = Phantom(seed=1, slices=4, series_number=2, series_description="HEAD", **SMALL)
@@ -541,10 +539,10 @@ def test_lost_hints_leave_what_is_under_way_alone(world: World, monkeypatch: pyt
     shutil.rmtree(world.settings.cache_dir)
     monkeypatch.setattr(rebuild, "YOUNG_S", 0.0)
 
-    with resting(world) as daemon:
-        rebuilt(daemon)
+    with resting(world) as running:
+        rebuilt(running)
 
-        assert daemon.context.ledger.deliveries.litter() == []
+        assert running.parts.context.ledger.deliveries.litter() == []
     assert world.run_once() == 0
     assert whole(world)
 
@@ -555,11 +553,11 @@ def test_what_a_backup_has_under_way_is_made_anew(world: World, monkeypatch: pyt
     run_and_crash(world, monkeypatch, uploads, "create", 3)
     restore(world, take_copy(world))
 
-    with resting(world) as daemon:
-        assert daemon.dispatch() == 0
-        rebuilt(daemon)
+    with resting(world) as running:
+        assert running.rounds.dispatch() == 0
+        rebuilt(running)
 
-        ledger = daemon.context.ledger
+        ledger = running.parts.context.ledger
         assert len(ledger.deliveries.litter()) == 1
         assert [(row.state, row.attempt) for row in ledger.revisions.all(1)] == [("SETTLED", 2)]
     assert world.run_once() == 0
@@ -578,32 +576,32 @@ def test_nothing_begins_before_the_first_look_and_only_reading_before_the_last(
     world.drive.scan()
     requests = total(world)
 
-    with resting(world) as daemon:
-        daemon.intake.poll()
-        while daemon.intake.pay():
+    with resting(world) as running:
+        running.parts.intake.poll()
+        while running.parts.intake.pay():
             pass
-    with resting(world) as daemon:
-        ledger = daemon.context.ledger
+    with resting(world) as running:
+        ledger = running.parts.context.ledger
         assert len(ledger.files.due(time.time(), 9)) == 2
-        assert daemon.dispatch() == 0
-        while not daemon.rebuild.looked:
-            daemon.intake.pay()
-            if not daemon.rebuild.looked:
+        assert running.rounds.dispatch() == 0
+        while not running.parts.rebuild.looked:
+            running.parts.intake.pay()
+            if not running.parts.rebuild.looked:
                 # The service's dispatcher is another thread: it may come at any moment.
-                assert daemon.dispatch() == 0
-        while daemon.intake.pay():
+                assert running.rounds.dispatch() == 0
+        while running.parts.intake.pay():
             pass
-        assert daemon.dispatch() > 0
-        daemon.workers.drain(20)
-        daemon.dispatch()
+        assert running.rounds.dispatch() > 0
+        running.parts.workers.drain(20)
+        running.rounds.dispatch()
         unread = "SELECT count(*) FROM file WHERE state != 'FILED'"
         wait_for(lambda: ledger.database.value(unread) == 0)
         assert downloads_of_inputs(world, requests) != []
         for _ in range(3):
-            daemon.dispatch()
-            daemon.tidy()
+            running.rounds.dispatch()
+            running.housekeeping.tidy()
         assert ledger.database.value("SELECT count(*) FROM revision WHERE state != 'DELIVERED'") == 0
-        assert daemon.rebuild.owed
+        assert running.parts.rebuild.owed
     monkeypatch.setattr(rebuild, "YOUNG_S", 0.0)
     assert world.run_once() == 0
     assert len(world.deliveries()) == 3
@@ -631,24 +629,22 @@ def wait_for(true: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def resting(world: World) -> Iterator[Daemon]:
+def resting(world: World) -> Iterator[RunningDaemon]:
     """A daemon that does only what the test asks for."""
-    daemon = Daemon(world.settings, stop=threading.Event(), once=True)
-    daemon.assemble()
+    running = RunningDaemon(world, once=True)
+    running.build()
     try:
-        yield daemon
+        yield running
     finally:
-        daemon.workers.stop()
-        daemon.workers.drain(20)
-        daemon.close()
+        running.close()
 
 
-def rebuilt(daemon: Daemon) -> None:
-    """Pay the whole rebuild, and nothing else."""
+def rebuilt(running: RunningDaemon) -> None:
+    """Do the whole rebuild, and nothing else."""
     end = time.monotonic() + 20
-    while daemon.rebuild.owed:
+    while running.parts.rebuild.owed:
         assert time.monotonic() < end, "the rebuild does not end"
-        if not daemon.rebuild.pay():
+        if not running.parts.rebuild.pay():
             time.sleep(0.05)
 
 
@@ -737,19 +733,19 @@ def test_the_daemon_backs_up_once_a_day_and_never_what_may_know_less(world: Worl
     two_exams(world)
     assert world.run_once() == 0
     directory = world.settings.backup_dir
-    with resting(world) as daemon:
-        daemon.back_up()
+    with resting(world) as running:
+        running.housekeeping.back_up()
         [copy] = directory.iterdir()
         written = copy.stat().st_mtime_ns
-        daemon.back_up()
+        running.housekeeping.back_up()
         assert copy.stat().st_mtime_ns == written
     copy.unlink()
     lose(world)
 
-    with resting(world) as daemon:
-        daemon.back_up()
+    with resting(world) as running:
+        running.housekeeping.back_up()
         assert list(directory.iterdir()) == []
-        rebuilt(daemon)
-        daemon.back_up()
+        rebuilt(running)
+        running.housekeeping.back_up()
 
     assert len(list(directory.iterdir())) == 1

@@ -9,8 +9,8 @@ import pytest
 
 from daemon.outside.drive.client import Drive
 from daemon.rules.model import File
-from daemon.service.assembly import Daemon
 from daemon.service.once import run_once
+from daemon.service.parts import Parts
 from tests.support.exams import exam, folder_id
 from tests.support.world import World
 
@@ -41,7 +41,7 @@ def test_an_exam_is_delivered_while_the_next_one_downloads(
             assert delivered.wait(AT_MOST_S)
         download(self, file, *arguments, **more)
 
-    def look(_: Daemon) -> None:
+    def look(_: Parts) -> None:
         if len(exams.deliveries()) == 1:
             delivered.set()
 

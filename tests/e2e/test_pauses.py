@@ -17,18 +17,19 @@ from daemon.rules import breakers
 from daemon.rules.backoff import Backoff
 from daemon.rules.errors import NotThere, PageTokenRefused, Refused, Scope, Transient, Trouble
 from daemon.rules.outcomes import Filed
+from daemon.service.suspensions import suspend_loop
 from tests.support.exams import QUIET, delivered, exam, late_slice, revisions, settled_down
 from tests.support.world import RunningDaemon, World
 
 
 def rounds(running: RunningDaemon, seconds: float) -> None:
     """Let the daemon work on for a while: a tenth of a second lies between two rounds at least."""
-    seen = running.rounds
-    running.until(lambda: running.rounds >= seen + seconds / 0.1)
+    seen = running.round_count
+    running.until(lambda: running.round_count >= seen + seconds / 0.1)
 
 
 def paused(running: RunningDaemon) -> list[Scope]:
-    return [entry.scope for entry in running.daemon.context.breakers.suspensions()]
+    return [entry.scope for entry in running.parts.context.breakers.suspensions()]
 
 
 @pytest.mark.parametrize("reason", ["accessNotConfigured", "dailyLimitExceeded"])
@@ -42,10 +43,10 @@ def test_a_service_that_is_refused_holds_no_revision(
 
     late_slice(world, "exam", 3, seed=1)
     running.until(
-        lambda: Scope.SERVICE in paused(running) or bool(running.daemon.context.ledger.revisions.held())
+        lambda: Scope.SERVICE in paused(running) or bool(running.parts.context.ledger.revisions.held())
     )
-    assert running.daemon.context.ledger.revisions.held() == []
-    running.daemon.context.breakers.probe_now()
+    assert running.parts.context.ledger.revisions.held() == []
+    running.parts.context.breakers.probe_now()
     world.drive.clear_faults()
 
     delivered(world, running, {1: (2, 4)})
@@ -57,23 +58,23 @@ def test_paused_downloads_are_not_asked_for_again_and_again(world: World, runnin
     exam(world, "exam", seed=2, leave_out=(3,))
     delivered(world, running, {2: (1, 3)})
     tried = 0
-    fetch = running.daemon.context.drive.download
+    fetch = running.parts.context.drive.download
 
     def closed(file: object, target: Path, **kwargs: object) -> None:
         nonlocal tried
-        if running.daemon.context.ledger.revisions.due(1e12, ["SETTLED"], 1):  # type: ignore[list-item]
+        if running.parts.context.ledger.revisions.due(1e12, ["SETTLED"], 1):  # type: ignore[list-item]
             tried += 1
             raise Transient("RATE_LIMITED", "too much", scope=Scope.DOWNLOADS)
         fetch(file, target, **kwargs)  # type: ignore[arg-type]
 
-    running.daemon.context.drive.download = closed  # type: ignore[method-assign,assignment]
+    running.parts.context.drive.download = closed  # type: ignore[method-assign,assignment]
     late_slice(world, "exam", 3, seed=2)
     running.until(lambda: tried > 0)
     rounds(running, 2.0)
-    running.daemon.context.drive.download = fetch  # type: ignore[method-assign]
+    running.parts.context.drive.download = fetch  # type: ignore[method-assign]
 
     assert tried < 5
-    running.daemon.context.breakers.probe_now()
+    running.parts.context.breakers.probe_now()
     delivered(world, running, {2: (2, 4)})
 
 
@@ -85,22 +86,22 @@ def test_only_an_upload_shows_that_uploads_work_again(world: World, running: Run
     exam(world, "second", seed=4)
     running.until(lambda: Scope.UPLOADS in paused(running))
     opened = []
-    really = running.daemon.context.breakers.restore
-    running.daemon.context.breakers.restore = lambda scope: bool(opened.append(scope)) or really(scope)  # type: ignore[method-assign]
+    really = running.parts.context.breakers.restore
+    running.parts.context.breakers.restore = lambda scope: bool(opened.append(scope)) or really(scope)  # type: ignore[method-assign]
 
     late_slice(world, "first", 3, seed=3)
-    newest = running.daemon.context.ledger.revisions.newest
+    newest = running.parts.context.ledger.revisions.newest
     running.until(lambda: (row := newest(1)) is not None and (row.n, row.state) == (2, "RESERVED"))
 
     assert Scope.UPLOADS not in opened
     world.drive.clear_faults()
-    running.daemon.context.breakers.probe_now()
+    running.parts.context.breakers.probe_now()
     delivered(world, running, {3: (2, 4), 4: (1, 4)})
 
 
 def test_an_outcome_that_cannot_be_written_holds_its_item(world: World, running: RunningDaemon) -> None:
     """Tried again at once, it would fail at once, for ever."""
-    files = running.daemon.context.ledger.files
+    files = running.parts.context.ledger.files
     apply, tried = files.apply, 0
     paths = exam(world, "exam", seed=7)
     delivered(world, running, {7: (1, 4)})
@@ -127,15 +128,15 @@ def by_hand(running: RunningDaemon, true: Callable[[], bool]) -> None:
         if true():
             return
         running.round()
-        assert running.daemon.workers.drain(30)
+        assert running.parts.workers.drain(30)
     raise AssertionError("what the test waits for did not happen")
 
 
 def dispatched(running: RunningDaemon) -> None:
     """Take what is due twenty times, without a word from Drive in between."""
     for _ in range(20):
-        running.daemon.dispatch()
-        assert running.daemon.workers.drain(30)
+        running.rounds.dispatch()
+        assert running.parts.workers.drain(30)
 
 
 @pytest.mark.parametrize("step", ["download", "convert"])
@@ -145,7 +146,7 @@ def test_an_outcome_that_the_ledger_refuses_pauses_the_service(
     """Neither the outcome nor a hold or a wait can be committed: the row is due again at once, and must not spin."""
     monkeypatch.setattr(breakers, "PROBES", Backoff(100.0, 120.0))
     running.rest()
-    database = running.daemon.context.ledger.database
+    database = running.parts.context.ledger.database
     commit, tried = database._commit, 0
 
     def fails() -> None:
@@ -165,12 +166,12 @@ def test_an_outcome_that_the_ledger_refuses_pauses_the_service(
     database._commit = commit  # type: ignore[method-assign]
 
     # Each free worker may have been at it when the first one failed; each tries its outcome, and then a wait.
-    assert tried <= 2 * running.daemon.settings.work.transfer_workers
-    [closed] = running.daemon.context.breakers.suspensions()
+    assert tried <= 2 * running.parts.settings.work.transfer_workers
+    [closed] = running.parts.context.breakers.suspensions()
     assert (closed.scope, closed.code) == (Scope.SERVICE, "LEDGER_FULL")
-    running.daemon.context.breakers.probe_now()
+    running.parts.context.breakers.probe_now()
     by_hand(running, lambda: bool(world.deliveries()))
-    assert running.daemon.held_count() == 0
+    assert running.standing.held_count() == 0
 
 
 def test_a_fault_while_an_outcome_is_written_pauses_the_service(
@@ -179,7 +180,7 @@ def test_a_fault_while_an_outcome_is_written_pauses_the_service(
     """Not even the hold for the bug can be written: whatever it is, the machine must not be kept busy with it."""
     monkeypatch.setattr(breakers, "PROBES", Backoff(100.0, 120.0))
     running.rest()
-    files = running.daemon.context.ledger.files
+    files = running.parts.context.ledger.files
     apply, hold, tried = files.apply, files.hold, 0
 
     def fails(*_: object) -> None:
@@ -194,12 +195,12 @@ def test_a_fault_while_an_outcome_is_written_pauses_the_service(
     dispatched(running)
     files.apply, files.hold = apply, hold  # type: ignore[method-assign]
 
-    assert tried <= 2 * running.daemon.settings.work.transfer_workers
-    [closed] = running.daemon.context.breakers.suspensions()
+    assert tried <= 2 * running.parts.settings.work.transfer_workers
+    [closed] = running.parts.context.breakers.suspensions()
     assert (closed.scope, closed.code) == (Scope.SERVICE, "LEDGER_FAILED")
-    running.daemon.context.breakers.probe_now()
+    running.parts.context.breakers.probe_now()
     by_hand(running, lambda: bool(world.deliveries()))
-    assert running.daemon.held_count() == 0
+    assert running.standing.held_count() == 0
 
 
 def test_a_404_on_what_has_no_id_pauses_the_service(world: World, running: RunningDaemon) -> None:
@@ -210,14 +211,14 @@ def test_a_404_on_what_has_no_id_pauses_the_service(world: World, running: Runni
 
     def lost_and_paused() -> bool:
         # Again and again: a poll that is under way writes the page token it has just got.
-        shutil.rmtree(running.daemon.settings.cache_dir, ignore_errors=True)
+        shutil.rmtree(running.parts.settings.cache_dir, ignore_errors=True)
         return paused(running) == [Scope.SERVICE]
 
     running.until(lost_and_paused)
-    [closed] = running.daemon.context.breakers.suspensions()
+    [closed] = running.parts.context.breakers.suspensions()
     assert closed.code == "PAGE_TOKEN_REFUSED"
     world.drive.clear_faults()
-    running.daemon.context.breakers.probe_now()
+    running.parts.context.breakers.probe_now()
     exam(world, "another", seed=19)
 
     delivered(world, running, {18: (1, 4), 19: (1, 4)})
@@ -228,9 +229,9 @@ def test_whatever_a_loop_meets_pauses_the_service(running: RunningDaemon, troubl
     """Each kind of trouble is made in its own way; in a loop all of them concern the whole."""
     running.rest()
 
-    running.daemon.troubled(trouble)
+    suspend_loop(running.parts.context, trouble)
 
-    [closed] = running.daemon.context.breakers.suspensions()
+    [closed] = running.parts.context.breakers.suspensions()
     assert (closed.scope, closed.code, closed.what) == (Scope.SERVICE, trouble.code, trouble.what)
 
 
@@ -242,10 +243,10 @@ def test_a_pause_with_a_full_spool_closes_no_series(tmp_path: Path) -> None:
                 world.source / "exam" / str(seed), Phantom(seed=seed, slices=12, rows=32, columns=32)
             )
         with RunningDaemon(world) as running:
-            table = running.daemon.context.ledger.revisions
-            running.until(lambda: running.daemon.workers.space_blocked and bool(table.gathering()))
-            running.daemon.context.breakers.pause()
-            running.until(lambda: not running.daemon.workers.running())
+            table = running.parts.context.ledger.revisions
+            running.until(lambda: running.parts.workers.space_blocked and bool(table.gathering()))
+            running.parts.context.breakers.pause()
+            running.until(lambda: not running.parts.workers.running())
             before = [row.key for row in table.gathering()]
             rounds(running, 2.0)
 
@@ -261,15 +262,15 @@ def test_a_full_drive_is_waited_for_not_blamed_on_the_spool(tmp_path: Path) -> N
         with RunningDaemon(world) as running:
             running.until(lambda: Scope.UPLOADS in paused(running))
             write_series(world.source / "second", Phantom(seed=2, slices=30, rows=32, columns=32))
-            running.until(lambda: running.daemon.workers.space_blocked)
+            running.until(lambda: running.parts.workers.space_blocked)
             rounds(running, 4.0)
-            ledger = running.daemon.context.ledger
+            ledger = running.parts.context.ledger
 
-            assert running.daemon.context.spool.used_bytes < 45_000
+            assert running.parts.context.spool.used_bytes < 45_000
             assert ledger.revisions.held() == []
             assert ledger.files.held() == []
             world.drive.clear_faults()
-            running.daemon.context.breakers.probe_now()
+            running.parts.context.breakers.probe_now()
             running.until(lambda: sorted(inputs for _, inputs in revisions(world).values()) == [6, 30])
 
 
@@ -294,13 +295,14 @@ def test_a_report_that_cannot_be_written_pauses_nothing(world: World, running: R
     (world.output / "held.tsv").unlink()
     world.drive.scan()
     world.drive.fault("nothing")
-    said = []
-    running.daemon.troubled = said.append  # type: ignore[method-assign,assignment]
+    suspended, breakers = [], running.parts.context.breakers
+    suspend = breakers.suspend
+    breakers.suspend = lambda trouble, now: (suspended.append(trouble.code), suspend(trouble, now))[1]  # type: ignore[method-assign]
 
     (world.source / "cut2.dcm").write_bytes((world.source / "cut.dcm").read_bytes()[:-50])
     running.until(lambda: len(world.held()) == 2)
 
-    assert said == []
+    assert suspended == []
 
 
 def test_run_once_ends_in_order_when_the_report_cannot_be_written(world: World) -> None:
@@ -331,7 +333,7 @@ def test_a_full_disk_is_no_fault_of_ours(
     running.until(lambda: bool(met))
 
     delivered(world, running, {13: (1, 4)})
-    assert not running.daemon.context.ledger.database.value("SELECT 1 FROM life WHERE event = 'Held'")
+    assert not running.parts.context.ledger.database.value("SELECT 1 FROM life WHERE event = 'Held'")
 
 
 def test_a_lost_login_while_inputs_are_fetched_again_is_not_their_end(
@@ -339,18 +341,18 @@ def test_a_lost_login_while_inputs_are_fetched_again_is_not_their_end(
 ) -> None:
     exam(world, "exam", seed=12, leave_out=(3,))
     delivered(world, running, {12: (1, 3)})
-    fetch = running.daemon.context.drive.download
+    fetch = running.parts.context.drive.download
     lost = True
 
     def refused(file: object, target: Path, **kwargs: object) -> None:
-        if lost and running.daemon.context.ledger.revisions.due(1e12, ["SETTLED"], 1):  # type: ignore[list-item]
+        if lost and running.parts.context.ledger.revisions.due(1e12, ["SETTLED"], 1):  # type: ignore[list-item]
             raise Refused("LOGIN_LOST", "the login is lost", scope=Scope.SERVICE)
         fetch(file, target, **kwargs)  # type: ignore[arg-type]
 
-    running.daemon.context.drive.download = refused  # type: ignore[method-assign,assignment]
+    running.parts.context.drive.download = refused  # type: ignore[method-assign,assignment]
     late_slice(world, "exam", 3, seed=12)
     rounds(running, 2.0)
-    assert running.daemon.context.ledger.revisions.held() == []
+    assert running.parts.context.ledger.revisions.held() == []
     lost = False
 
     delivered(world, running, {12: (2, 4)})
@@ -360,12 +362,12 @@ def test_a_source_folder_in_the_trash_is_no_idle_one(world: World, running: Runn
     """The service pauses and says so; restored, the folder goes on as it was."""
     exam(world, "exam", seed=1)
     delivered(world, running, {1: (1, 4)})
-    source_id = running.daemon.context.places.source_id
+    source_id = running.parts.context.places.source_id
     service = world.drive.service()
 
     service.files().update(fileId=source_id, body={"trashed": True}).execute()
     running.until(
-        lambda: [entry.code for entry in running.daemon.context.breakers.suspensions()] == ["SOURCE_GONE"]
+        lambda: [entry.code for entry in running.parts.context.breakers.suspensions()] == ["SOURCE_GONE"]
     )
     service.files().update(fileId=source_id, body={"trashed": False}).execute()
     running.until(lambda: paused(running) == [])
@@ -396,7 +398,7 @@ def test_a_full_folder_pauses_what_goes_into_it_and_nothing_else(
     delivered(world, running, {1: (1, 4), 5: (1, 4)})
     rounds(running, 5.0)
 
-    assert [(entry.scope, entry.code) for entry in running.daemon.context.breakers.suspensions()] == [
+    assert [(entry.scope, entry.code) for entry in running.parts.context.breakers.suspensions()] == [
         (Scope.FOLDER, "FOLDER_FULL")
     ]
     assert world.held() == []

@@ -192,11 +192,11 @@ def test_a_revoked_login_pauses_and_a_new_one_is_taken_up(
             world.drive.revoke_tokens()
             running.until(
                 lambda: (
-                    [entry.code for entry in running.daemon.context.breakers.suspensions()] == ["LOGIN_LOST"]
+                    [entry.code for entry in running.parts.context.breakers.suspensions()] == ["LOGIN_LOST"]
                 )
             )
             exam(world, "second", seed=8)
-            [closed] = running.daemon.context.breakers.suspensions()
+            [closed] = running.parts.context.breakers.suspensions()
             assert closed.scope is Scope.SERVICE
             assert "sdd-dicom login" in closed.remedy
             write_login(world)
@@ -302,7 +302,7 @@ def test_an_empty_file_is_ignored_with_a_reason(world: World, running: RunningDa
     (world.source / "exam" / "empty.dcm").touch()
 
     delivered(world, running, {9: (1, 4)})
-    rows = running.daemon.context.ledger.database.rows(
+    rows = running.parts.context.ledger.database.rows(
         "SELECT state, reason, held_code FROM file WHERE size_bytes = 0"
     )
     assert [tuple(row) for row in rows] == [("IGNORED", "EMPTY_FILE", "")] * 2

@@ -15,12 +15,12 @@ HOUR_S = 3600.0
 
 def later(running: RunningDaemon) -> None:
     """An hour of work passes."""
-    running.daemon.workers.download_clock_s += HOUR_S
+    running.parts.workers.download_clock_s += HOUR_S
 
 
 def inputs_seen(running: RunningDaemon) -> list[int]:
     """Return how many inputs each revision had, oldest first."""
-    rows = running.daemon.context.ledger.database.rows(
+    rows = running.parts.context.ledger.database.rows(
         "SELECT n, count(*) FROM revision_input WHERE series_id = 1 GROUP BY n ORDER BY n"
     )
     return [row[1] for row in rows]
@@ -57,7 +57,7 @@ def test_a_replaced_slice_that_cannot_be_fetched_yet_shrinks_nothing(
     edited_slice(paths[1], seed=2)
     running.until(
         lambda: bool(
-            running.daemon.context.ledger.database.value(
+            running.parts.context.ledger.database.value(
                 "SELECT 1 FROM file WHERE not_before_epoch_s > 0 AND current = 1"
             )
         )
@@ -65,15 +65,15 @@ def test_a_replaced_slice_that_cannot_be_fetched_yet_shrinks_nothing(
     settled_down_but_for_parked(running)
 
     assert inputs_seen(running) == [4]
-    running.daemon.context.ledger.files.retry(running.daemon.context.clock.now())
+    running.parts.context.ledger.files.retry(running.parts.context.clock.now())
     delivered(world, running, {2: (2, 4)})
     assert inputs_seen(running) == [4, 4]
 
 
 def settled_down_but_for_parked(running: RunningDaemon) -> None:
     """Let a few rounds pass."""
-    seen = running.daemon.intake.feed_read_epoch_s
-    running.until(lambda: running.daemon.intake.feed_read_epoch_s > seen + 1.5)
+    seen = running.parts.intake.feed_read_epoch_s
+    running.until(lambda: running.parts.intake.feed_read_epoch_s > seen + 1.5)
 
 
 @pytest.mark.parametrize("content", ["no DICOM", "cut off"])
@@ -89,7 +89,7 @@ def test_a_slice_replaced_by_something_useless_shrinks_nothing(
     wanted = "IGNORED" if content == "no DICOM" else ""
     running.until(
         lambda: bool(
-            running.daemon.context.ledger.database.value(
+            running.parts.context.ledger.database.value(
                 "SELECT 1 FROM file WHERE current = 1 AND (state = ? OR held_code != '')", (wanted,)
             )
         )
@@ -113,7 +113,7 @@ def test_a_late_slice_beside_a_useless_one_is_held_until_that_is_mended(
     paths[1].write_bytes(b"not an image" * 50)
     running.until(
         lambda: bool(
-            running.daemon.context.ledger.database.value("SELECT 1 FROM file WHERE state = 'IGNORED'")
+            running.parts.context.ledger.database.value("SELECT 1 FROM file WHERE state = 'IGNORED'")
         )
     )
 
@@ -146,8 +146,8 @@ def test_a_file_replaced_before_its_series_settles_is_waited_for(world: World) -
     """(a) of the completeness rules: none of its known files is unread, parked or not."""
     paths = exam(world, "exam", seed=7)
     with RunningDaemon(world) as running:
-        ledger = running.daemon.context.ledger
-        running.daemon.settling._rules = type(running.daemon.settling._rules)(2.0, 1800.0)
+        ledger = running.parts.context.ledger
+        running.parts.settling._rules = type(running.parts.settling._rules)(2.0, 1800.0)
         running.until(lambda: ledger.database.value("SELECT count(*) FROM file WHERE state = 'FILED'") == 4)
         world.drive.fault(r"alt=media", status=403, reason="downloadQuotaExceeded", times=1)
         edited_slice(paths[1], seed=7)
@@ -156,8 +156,8 @@ def test_a_file_replaced_before_its_series_settles_is_waited_for(world: World) -
                 ledger.database.value("SELECT 1 FROM file WHERE not_before_epoch_s > 0 AND current = 1")
             )
         )
-        seen = running.daemon.intake.feed_read_epoch_s
-        running.until(lambda: running.daemon.intake.feed_read_epoch_s > seen + 3.0)
+        seen = running.parts.intake.feed_read_epoch_s
+        running.until(lambda: running.parts.intake.feed_read_epoch_s > seen + 3.0)
         assert inputs_seen(running) == []
-        ledger.files.retry(running.daemon.context.clock.now())
+        ledger.files.retry(running.parts.context.clock.now())
         delivered(world, running, {7: (1, 4)})

@@ -45,9 +45,9 @@ def test_a_folder_moved_out_before_it_was_read_gives_nothing(world: World) -> No
     exam(world, "exam", seed=4)
     running = RunningDaemon(world)
     world.drive.scan()
-    running.daemon.assemble()
-    running.daemon.intake.poll()
-    while running.daemon.intake.pay():
+    running.build()
+    running.parts.intake.poll()
+    while running.parts.intake.pay():
         pass
     (world.source / "exam").rename(world.root / "taken-back")
 
@@ -55,7 +55,7 @@ def test_a_folder_moved_out_before_it_was_read_gives_nothing(world: World) -> No
         settled_down(world, running)
 
         assert world.deliveries() == {}
-        assert running.daemon.context.ledger.files.unread() == (0, 0)
+        assert running.parts.context.ledger.files.unread() == (0, 0)
 
 
 def test_a_rename_changes_nothing(world: World, running: RunningDaemon) -> None:
@@ -93,17 +93,17 @@ def test_two_files_of_one_name_are_two_files(world: World, running: RunningDaemo
 def test_a_file_trashed_and_restored_goes_on_where_it_was(world: World, running: RunningDaemon) -> None:
     exam(world, "exam", seed=7)
     delivered(world, running, {7: (1, 4)})
-    row = running.daemon.context.ledger.database.row("SELECT file_id FROM file LIMIT 1")
+    row = running.parts.context.ledger.database.row("SELECT file_id FROM file LIMIT 1")
     assert row is not None
     service = drive_service(world)
 
     service.files().update(fileId=row["file_id"], body={"trashed": True}).execute()
     running.until(
-        lambda: running.daemon.context.ledger.files.get(row["file_id"]).whereabouts == "TRASHED"  # type: ignore[union-attr]
+        lambda: running.parts.context.ledger.files.get(row["file_id"]).whereabouts == "TRASHED"  # type: ignore[union-attr]
     )
     service.files().update(fileId=row["file_id"], body={"trashed": False}).execute()
     running.until(
-        lambda: running.daemon.context.ledger.files.get(row["file_id"]).whereabouts == "PRESENT"  # type: ignore[union-attr]
+        lambda: running.parts.context.ledger.files.get(row["file_id"]).whereabouts == "PRESENT"  # type: ignore[union-attr]
     )
     settled_down(world, running)
 
@@ -135,7 +135,7 @@ def test_an_exam_copied_to_a_second_folder_changes_nothing(world: World, running
     shutil.copytree(world.source / "exam", world.source / "copy", copy_function=shutil.copyfile)
     running.until(
         lambda: (
-            running.daemon.context.ledger.database.value("SELECT count(*) FROM file WHERE state = 'FILED'")
+            running.parts.context.ledger.database.value("SELECT count(*) FROM file WHERE state = 'FILED'")
             == 8
         )
     )
@@ -151,7 +151,7 @@ def test_an_exam_trashed_after_delivery_keeps_its_delivery(world: World, running
     drive_service(world).files().update(fileId=folder_id(world, "exam"), body={"trashed": True}).execute()
     running.until(
         lambda: (
-            running.daemon.context.ledger.database.value(
+            running.parts.context.ledger.database.value(
                 "SELECT count(*) FROM file WHERE whereabouts = 'TRASHED'"
             )
             == 4
@@ -203,9 +203,7 @@ def test_a_late_slice_while_its_series_is_converted_belongs_to_the_next_revision
         late_slice(world, "exam", 3, seed=12)
         running.until(
             lambda: (
-                running.daemon.context.ledger.database.value(
-                    "SELECT count(*) FROM file WHERE state = 'FILED'"
-                )
+                running.parts.context.ledger.database.value("SELECT count(*) FROM file WHERE state = 'FILED'")
                 == 4
             )
         )
@@ -258,7 +256,7 @@ def test_shortcuts_stand_for_their_targets(world: World, running: RunningDaemon)
     service.files().update(fileId=short, body={"trashed": True}).execute()
     running.until(
         lambda: (
-            running.daemon.context.ledger.database.value(
+            running.parts.context.ledger.database.value(
                 "SELECT count(*) FROM file WHERE whereabouts = 'OUTSIDE'"
             )
             == 4
@@ -280,12 +278,12 @@ def test_a_stranger_in_a_series_is_held_until_it_leaves(world: World, running: R
     stranger.SOPInstanceUID += ".9"
     target = world.source / "exam" / "stranger"
     stranger.save_as(target)
-    running.until(lambda: bool(running.daemon.context.ledger.revisions.held()))
+    running.until(lambda: bool(running.parts.context.ledger.revisions.held()))
     running.until(lambda: [line["code"] for line in world.held()] == ["IDENTITY_CONFLICT"])
     delivered(world, running, {15: (1, 4)})
 
     target.unlink()
-    running.until(lambda: not running.daemon.context.ledger.revisions.held())
+    running.until(lambda: not running.parts.context.ledger.revisions.held())
     settled_down(world, running)
 
     delivered(world, running, {15: (1, 4)})

@@ -50,7 +50,7 @@ def test_many_series_pass_through_a_spool_of_a_fifth(tmp_path: Path, series: int
         notes = world.source / "exam"
         dropped = 0
         with RunningDaemon(world) as running:
-            spool = running.daemon.context.spool
+            spool = running.parts.context.spool
             most = 0
 
             def all_delivered() -> bool:
@@ -63,7 +63,7 @@ def test_many_series_pass_through_a_spool_of_a_fifth(tmp_path: Path, series: int
                 return complete(world) == series
 
             running.until(all_delivered, 120)
-            closed_early = running.daemon.context.ledger.database.value(
+            closed_early = running.parts.context.ledger.database.value(
                 "SELECT count(*) FROM revision WHERE reason = 'spool_full'"
             )
 
@@ -95,17 +95,15 @@ def test_results_that_cannot_go_up_do_not_fill_the_disk(tmp_path: Path) -> None:
         world._write_config()
         world.drive.fault(r"/upload/", status=403, reason="storageQuotaExceeded", times=-1)
         with RunningDaemon(world) as running:
-            daemon = running.daemon
-            table = daemon.context.ledger.revisions
+            table = running.parts.context.ledger.revisions
             # What is downloaded has settled; only the series that the limit cut in two still gathers.
-            running.until(lambda: daemon.workers.space_blocked and len(table.gathering()) <= 1)
+            running.until(lambda: running.parts.workers.space_blocked and len(table.gathering()) <= 1)
         with RunningDaemon(world) as running:
-            daemon = running.daemon
             running.rest()
-            while daemon.workers.running() or daemon.dispatch():
-                assert daemon.workers.drain(30)
-            used = daemon.context.spool.used_bytes
-            waiting = daemon.context.ledger.database.value(
+            while running.parts.workers.running() or running.rounds.dispatch():
+                assert running.parts.workers.drain(30)
+            used = running.parts.context.spool.used_bytes
+            waiting = running.parts.context.ledger.database.value(
                 "SELECT count(*) FROM revision WHERE state = 'SETTLED'"
             )
         world.drive.clear_faults()

@@ -17,8 +17,8 @@ def test_a_download_that_a_stop_interrupts_has_not_failed(tmp_path: Path) -> Non
             running.until(lambda: world.drive.requests()["by_kind"].get("download", 0) > 0)
             # As a signal does it: everything that waits ends, before anybody tells the workers.
             running.stop.set()
-            assert running.daemon.workers.drain(30)
-            database = running.daemon.context.ledger.database
+            assert running.parts.workers.drain(30)
+            database = running.parts.context.ledger.database
 
             assert database.value("SELECT max(tries) FROM file") == 0
             assert database.value("SELECT max(not_before_epoch_s) FROM file") == 0

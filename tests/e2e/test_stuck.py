@@ -29,7 +29,7 @@ from tests.support.world import RunningDaemon, World
 
 def breaks(running: RunningDaemon, name: str, file_id: str) -> list[str]:
     """Let one method of the client fail for one id, as after many 500s; return the failures, empty it to repair."""
-    really, failed = getattr(running.daemon.context.drive, name), ["not yet"]
+    really, failed = getattr(running.parts.context.drive, name), ["not yet"]
 
     def method(asked: str, *args: object, **kwargs: object) -> object:
         if asked == file_id and failed:
@@ -37,7 +37,7 @@ def breaks(running: RunningDaemon, name: str, file_id: str) -> list[str]:
             raise Transient("SERVER_ERROR", f"Drive answered 500 to read of {asked}")
         return really(asked, *args, **kwargs)
 
-    setattr(running.daemon.context.drive, name, method)
+    setattr(running.parts.context.drive, name, method)
     return failed
 
 
@@ -47,14 +47,13 @@ def test_a_folder_that_cannot_be_listed_keeps_nobody_waiting(world: World) -> No
     exam(world, "fine", seed=2)
     world.drive.scan()
     running = RunningDaemon(world)
-    running.daemon.assemble()
+    running.build()
     failed = breaks(running, "list_children", folder_id(world, "broken"))
-    running.daemon.assemble = lambda: None  # type: ignore[method-assign]
-    running.daemon.settling.rules = Rules(quiet_s=0.3, max_wait_s=1.0)
+    running.parts.settling.rules = Rules(quiet_s=0.3, max_wait_s=1.0)
     with running:
         delivered(world, running, {2: (1, 4)})
-        assert running.daemon.context.breakers.suspensions() == []
-        assert running.daemon.context.ledger.crawls.owed_listings() == 1
+        assert running.parts.context.breakers.suspensions() == []
+        assert running.parts.context.ledger.crawls.owed_listings() == 1
 
         failed.clear()
         delivered(world, running, {1: (1, 4), 2: (1, 4)})
@@ -63,20 +62,20 @@ def test_a_folder_that_cannot_be_listed_keeps_nobody_waiting(world: World) -> No
 def test_an_id_that_cannot_be_asked_for_keeps_no_other_waiting(world: World, running: RunningDaemon) -> None:
     exam(world, "exam", seed=3)
     delivered(world, running, {3: (1, 4)})
-    with running.daemon.context.ledger.write():
-        running.daemon.context.ledger.crawls.ask(["broken"])
+    with running.parts.context.ledger.write():
+        running.parts.context.ledger.crawls.ask(["broken"])
     failed = breaks(running, "get", "broken")
     running.until(lambda: len(failed) > 1)
 
     late = exam(world, "other", seed=4)
     running.until(
         lambda: (
-            running.daemon.context.ledger.database.value("SELECT count(*) FROM file WHERE state = 'FILED'")
+            running.parts.context.ledger.database.value("SELECT count(*) FROM file WHERE state = 'FILED'")
             == 4 + len(late)
         )
     )
 
-    assert running.daemon.context.breakers.suspensions() == []
+    assert running.parts.context.breakers.suspensions() == []
     assert len(failed) < 6
     failed.clear()
     delivered(world, running, {3: (1, 4), 4: (1, 4)})
@@ -90,24 +89,24 @@ def test_an_item_that_is_refused_stops_no_feed(world: World, running: RunningDae
     refused.mkdir()
     world.drive.scan()
     there = folder_id(world, "refused")
-    running.daemon.context.cache.forget_folder(there)
+    running.parts.cache.forget_folder(there)
     world.drive.fault(rf"/files/{there}\?", status=403, reason="insufficientFilePermissions", times=-1)
-    with running.daemon.context.ledger.write():
-        running.daemon.context.ledger.crawls.ask([there])
+    with running.parts.context.ledger.write():
+        running.parts.context.ledger.crawls.ask([there])
 
     exam(world, "more", seed=6)
 
     delivered(world, running, {5: (1, 4), 6: (1, 4)})
-    assert running.daemon.context.breakers.suspensions() == []
+    assert running.parts.context.breakers.suspensions() == []
 
 
 def test_a_lagging_listing_brings_no_deleted_file_back(world: World, running: RunningDaemon) -> None:
     """A deletion has no version: what a listing says after it is a question."""
     paths = exam(world, "exam", seed=7)
     delivered(world, running, {7: (1, 4)})
-    files = running.daemon.context.ledger.files
+    files = running.parts.context.ledger.files
     row = files.get(
-        str(running.daemon.context.ledger.database.value("SELECT file_id FROM file ORDER BY rank LIMIT 1"))
+        str(running.parts.context.ledger.database.value("SELECT file_id FROM file ORDER BY rank LIMIT 1"))
     )
     assert row is not None
     for path in paths:
@@ -118,9 +117,9 @@ def test_a_lagging_listing_brings_no_deleted_file_back(world: World, running: Ru
     )
 
     observations.write(
-        running.daemon.context.ledger,
+        running.parts.context.ledger,
         [Present(stale, Place(row.parent_id, row.exam_folder_id))],
-        running.daemon.context.clock.now(),
+        running.parts.context.clock.now(),
         listing_id=999,
     )
     settled_down(world, running)
@@ -134,7 +133,7 @@ def test_a_lagging_listing_of_a_folder_that_came_back_loses_no_file(
     """The file changed while its folder was outside; the listing shows how it was before."""
     paths = exam(world, "exam", seed=8)
     delivered(world, running, {8: (1, 4)})
-    ledger = running.daemon.context.ledger
+    ledger = running.parts.context.ledger
     row = ledger.files.get(str(ledger.database.value("SELECT file_id FROM file ORDER BY rank LIMIT 1")))
     assert row is not None
     assert paths
@@ -150,7 +149,7 @@ def test_a_lagging_listing_of_a_folder_that_came_back_loses_no_file(
     observations.write(
         ledger,
         [Present(stale, Place(row.parent_id, row.exam_folder_id))],
-        running.daemon.context.clock.now(),
+        running.parts.context.clock.now(),
         listing_id=999,
     )
 
@@ -161,7 +160,7 @@ def test_an_input_that_can_be_read_again_ends_its_hold(world: World, running: Ru
     """Somebody stopped sharing a file, a late slice came, the file is shared again: nobody has to say retry."""
     exam(world, "exam", seed=9, leave_out=(3,))
     delivered(world, running, {9: (1, 3)})
-    ledger = running.daemon.context.ledger
+    ledger = running.parts.context.ledger
     lost = str(ledger.database.value("SELECT file_id FROM file ORDER BY rank LIMIT 1"))
     world.drive.flag(lost, no_access=True)
     with ledger.write():

@@ -5,72 +5,37 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from apscheduler.schedulers.background import BackgroundScheduler
 
 from daemon.service import process
-from daemon.service.process import heed_signals
-from daemon.service.service import Interval, Service
-
-NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
-YEARS = timedelta(days=3650)
-
-
-def scheduled(every: Interval) -> Any:
-    """A job as the library holds it."""
-    scheduler = BackgroundScheduler(timezone="UTC", job_defaults={"misfire_grace_time": None})
-    scheduler.start(paused=True)
-    job = scheduler.add_job(lambda: None, every, id="job")
-    scheduler.shutdown()
-    return job
-
-
-def test_a_clock_ten_years_ahead_makes_one_round_due_not_millions() -> None:
-    """The library lists every round that was missed; its interval trigger would fill the memory."""
-    job = scheduled(Interval(1.0, at_once=False))
-
-    due = job._get_run_times(datetime.now(UTC) + YEARS)
-
-    assert len(due) == 1
-
-
-def test_the_first_round_comes_at_once_where_it_should() -> None:
-    assert Interval(30.0, at_once=True).get_next_fire_time(None, NOW) == NOW
-    assert Interval(30.0, at_once=False).get_next_fire_time(None, NOW) == NOW + timedelta(seconds=30)
-    assert Interval(30.0, at_once=True).get_next_fire_time(NOW - YEARS, NOW) == NOW + timedelta(seconds=30)
+from daemon.service.clock_watch import ClockWatch
+from daemon.service.process import stop_on_signals
 
 
 @pytest.mark.parametrize(
     ("moved_s", "noticed"), [(-86400.0, True), (3600.0, True), (315e6, True), (-1.5, True), (0.3, False)]
 )
-def test_a_clock_that_was_set_lets_every_job_run_now(moved_s: float, noticed: bool) -> None:
-    """Set back a day, the library's jobs would be due in a day."""
-    service = Service(SimpleNamespace())  # type: ignore[arg-type]
-    service._ticks = {"poll": 0.0, "dispatch": 0.0}
-    asked: list[str] = []
-    service._scheduler = SimpleNamespace(modify_job=lambda name, **_: asked.append(name))  # type: ignore[assignment]
+def test_a_clock_that_was_set_is_noticed(moved_s: float, noticed: bool) -> None:
+    """Then every job runs now: set back a day, the library's jobs would be due in a day."""
+    jumps: list[bool] = []
+    watch = ClockWatch(5.0, lambda: jumps.append(True))
 
-    service._mind_the_clock(5.0 + moved_s, 5.0)
+    watch.look(5.0 + moved_s)
+    watch.look(5.0 + moved_s)
 
-    assert sorted(asked) == (["dispatch", "poll"] if noticed else [])
+    assert jumps == [True] * noticed
 
 
 def test_slewing_is_no_jump_however_long_it_lasts() -> None:
-    service = Service(SimpleNamespace())  # type: ignore[arg-type]
-    service._ticks = {"poll": 0.0}
-    asked: list[str] = []
-    service._scheduler = SimpleNamespace(modify_job=lambda name, **_: asked.append(name))  # type: ignore[assignment]
-    stands_s = 0.0
+    jumps: list[bool] = []
+    watch = ClockWatch(0.0, lambda: jumps.append(True))
     for look in range(1, 10_000):
-        stands_s = service._mind_the_clock(look * 0.001, stands_s)
+        watch.look(look * 0.001)
 
-    assert asked == []
-    assert stands_s == pytest.approx(10.0, abs=1.0)
+    assert jumps == []
+    assert watch.drift_s == pytest.approx(10.0, abs=1.0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -79,7 +44,7 @@ def test_each_signal_asks_for_a_stop(number: signal.Signals) -> None:
     stop = threading.Event()
     try:
         signal.signal(number, signal.SIG_DFL)  # the test run itself may have been started with nohup
-        heed_signals(stop)
+        stop_on_signals(stop)
         os.kill(os.getpid(), number)
         assert stop.wait(5)
     finally:
@@ -93,7 +58,7 @@ def test_a_hangup_that_is_ignored_stays_ignored() -> None:
     stop = threading.Event()
     try:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        heed_signals(stop)
+        stop_on_signals(stop)
         os.kill(os.getpid(), signal.SIGHUP)
         assert not stop.is_set()
     finally:

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from daemon.service.service import REST_AT_MOST_S, Idle, Service
+from daemon.service.clock_watch import ClockWatch
+from daemon.service.loops import IDLE_AT_MOST_S, Idle, Loops
+from daemon.service.systemd import Systemd
 
 QUEUE = int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text()) + 10
 """More messages than a socket holds that nobody reads."""
@@ -23,93 +25,100 @@ def rounds() -> list[float]:
 
 
 @pytest.fixture
-def rest(rounds: list[float]) -> Idle:
+def idle(rounds: list[float]) -> Idle:
     return Idle(rounds.append)
 
 
-def test_after_a_round_that_found_nothing_it_sleeps(rest: Idle, rounds: list[float]) -> None:
-    rest.begin_round()
-    rest.lie_down()
+def test_after_a_round_that_found_nothing_it_sleeps(idle: Idle, rounds: list[float]) -> None:
+    idle.begin_round()
+    idle.sleep()
 
-    assert rounds == [REST_AT_MOST_S]
+    assert rounds == [IDLE_AT_MOST_S]
 
 
-def test_news_wakes_it_at_once_and_only_once(rest: Idle, rounds: list[float]) -> None:
+def test_news_wakes_it_at_once_and_only_once(idle: Idle, rounds: list[float]) -> None:
     """A crawl brings news with each folder: the dispatch, awake already, is not asked for again."""
-    rest.begin_round()
-    rest.lie_down()
-    rest.wake()
-    rest.wake()
+    idle.begin_round()
+    idle.sleep()
+    idle.notify()
+    idle.notify()
 
-    assert rounds == [REST_AT_MOST_S, 0.0]
+    assert rounds == [IDLE_AT_MOST_S, 0.0]
 
 
-def test_what_came_while_the_round_looked_keeps_it_awake(rest: Idle, rounds: list[float]) -> None:
+def test_what_came_while_the_round_looked_keeps_it_awake(idle: Idle, rounds: list[float]) -> None:
     """The round may have missed it."""
-    rest.begin_round()
-    rest.wake()
-    rest.lie_down()
+    idle.begin_round()
+    idle.notify()
+    idle.sleep()
 
     assert rounds == []
 
 
-def test_it_may_sleep_after_the_round_that_saw_the_news(rest: Idle, rounds: list[float]) -> None:
-    rest.wake()
-    rest.begin_round()
-    rest.lie_down()
+def test_it_may_sleep_after_the_round_that_saw_the_news(idle: Idle, rounds: list[float]) -> None:
+    idle.notify()
+    idle.begin_round()
+    idle.sleep()
 
-    assert rounds == [REST_AT_MOST_S]
+    assert rounds == [IDLE_AT_MOST_S]
 
 
 # ── in the service ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Life:
-    """A service over a daemon that does what a test says; `jobs` are the rounds that were set: (job, seconds)."""
+class Jobs:
+    """The loops over parts that do what a test says; `rounds` are the dispatch's rounds that were set, in seconds."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, **daemon: Any) -> None:
-        self.jobs: list[tuple[str, float]] = []
-        self.service = Service(SimpleNamespace(drive=SimpleNamespace(poll_interval_s=30.0)))  # type: ignore[arg-type]
-        monkeypatch.setattr(self.service, "_run_in", lambda seconds, name: self.jobs.append((name, seconds)))
+    def __init__(self, **parts: Any) -> None:
+        self.rounds: list[float] = []
+        self.idle = Idle(self.rounds.append)
         told = {
             "entries": 0,
-            "owed": 0,
+            "pending": 0,
             "moved": 0,
             "running": {},
             "suspensions": [],
             "wait_s": None,
-        } | daemon
-        owed = [True] * told["owed"]
-        self.service._daemon = SimpleNamespace(  # type: ignore[assignment]
-            dispatch=lambda: told["moved"],
-            serves=lambda: None,
-            next_wait_s=lambda: told["wait_s"],
+        } | parts
+        pending = [True] * told["pending"]
+        breakers = SimpleNamespace(suspensions=lambda: told["suspensions"], allowance=lambda *_: None)
+        made = SimpleNamespace(
+            stop=threading.Event(),
             workers=SimpleNamespace(running=lambda: told["running"]),
-            intake=SimpleNamespace(poll=lambda: told["entries"], pay=lambda: bool(owed and owed.pop())),
+            intake=SimpleNamespace(poll=lambda: told["entries"], pay=lambda: bool(pending and pending.pop())),
             context=SimpleNamespace(
+                settings=SimpleNamespace(drive=SimpleNamespace(poll_interval_s=30.0)),
                 clock=SimpleNamespace(now=lambda: 0.0),
-                breakers=SimpleNamespace(suspensions=lambda: told["suspensions"], allowance=lambda *_: None),
+                breakers=breakers,
             ),
+        )
+        self.loops = Loops(
+            made,  # type: ignore[arg-type]
+            SimpleNamespace(dispatch=lambda: told["moved"], drive_answered=lambda: None),  # type: ignore[arg-type]
+            SimpleNamespace(),  # type: ignore[arg-type]
+            SimpleNamespace(next_wait_s=lambda: told["wait_s"]),  # type: ignore[arg-type]
+            idle=self.idle,
+            tick=lambda: None,
         )
 
 
-def test_a_clock_that_is_set_wakes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_is_set_wakes_it() -> None:
     """A round under way must not put the next one off again."""
-    life = Life(monkeypatch)
-    life.service._dispatch()
-    life.jobs.clear()
-    life.service._idle.begin_round()
-    life.service._mind_the_clock(3600.0, 0.0)
-    life.service._idle.lie_down()
+    jobs = Jobs()
+    jobs.loops.dispatch()
+    jobs.rounds.clear()
+    jobs.idle.begin_round()
+    ClockWatch(0.0, jobs.idle.notify).look(3600.0)
+    jobs.idle.sleep()
 
-    assert life.jobs == []
+    assert jobs.rounds == []
 
 
-def test_with_nothing_to_do_the_dispatch_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    life = Life(monkeypatch)
-    life.service._dispatch()
+def test_with_nothing_to_do_the_dispatch_sleeps() -> None:
+    jobs = Jobs()
+    jobs.loops.dispatch()
 
-    assert life.jobs == [("dispatch", REST_AT_MOST_S)]
+    assert jobs.rounds == [IDLE_AT_MOST_S]
 
 
 @pytest.mark.parametrize(
@@ -122,53 +131,41 @@ def test_with_nothing_to_do_the_dispatch_sleeps(monkeypatch: pytest.MonkeyPatch)
         pytest.param({"wait_s": 900.0}, id="something is parked"),
     ],
 )
-def test_with_something_to_do_it_looks_each_second(
-    monkeypatch: pytest.MonkeyPatch, what: dict[str, Any]
-) -> None:
-    life = Life(monkeypatch, **what)
-    life.service._dispatch()
+def test_with_something_to_do_it_looks_each_second(what: dict[str, Any]) -> None:
+    jobs = Jobs(**what)
+    jobs.loops.dispatch()
 
-    assert life.jobs == []
+    assert jobs.rounds == []
 
 
-@pytest.mark.parametrize("news", [{"entries": 1}, {"owed": 3}], ids=["changes", "a crawl"])
-def test_a_poll_that_brings_something_wakes_it(monkeypatch: pytest.MonkeyPatch, news: dict[str, Any]) -> None:
-    life = Life(monkeypatch, **news)
-    life.service._dispatch()
-    life.service._poll()
+@pytest.mark.parametrize("news", [{"entries": 1}, {"pending": 3}], ids=["changes", "a crawl"])
+def test_a_poll_that_brings_something_wakes_it(news: dict[str, Any]) -> None:
+    jobs = Jobs(**news)
+    jobs.loops.dispatch()
+    jobs.loops.poll()
 
-    assert life.jobs[1:] == [("dispatch", 0.0)]
-
-
-def test_a_poll_that_brings_nothing_lets_it_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    life = Life(monkeypatch)
-    life.service._dispatch()
-    life.service._poll()
-
-    assert life.jobs[1:] == []
+    assert jobs.rounds[1:] == [0.0]
 
 
-def test_a_command_wakes_it_though_the_poll_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a person retries need not wait for a crawl under way."""
-    life = Life(monkeypatch)
-    life.service._dispatch()
-    life.service.poll_soon()
+def test_a_poll_that_brings_nothing_lets_it_sleep() -> None:
+    jobs = Jobs()
+    jobs.loops.dispatch()
+    jobs.loops.poll()
 
-    assert life.jobs[1:] == [("poll", 0.0), ("dispatch", 0.0)]
+    assert jobs.rounds[1:] == []
 
 
 # ── systemd ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_systemd_that_does_not_read_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its queue is full: the word is lost, and the heartbeat goes on."""
+    """Its queue is full: the notification is lost, and the heartbeat goes on."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
         deaf.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        monkeypatch.setattr("daemon.service.service.NOTIFY_AT_MOST_S", 0.01)
-        life = Service(SimpleNamespace())  # type: ignore[arg-type]
+        systemd = Systemd(at_most_s=0.01)
         full = threading.Thread(
-            target=lambda: [life._notify("WATCHDOG=1") for _ in range(QUEUE)], daemon=True
+            target=lambda: [systemd.notify("WATCHDOG=1") for _ in range(QUEUE)], daemon=True
         )
         full.start()
         full.join(60)

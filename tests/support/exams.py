@@ -51,19 +51,19 @@ def delivered(world: World, running: RunningDaemon, expected: dict[int, tuple[in
 
 def settled_down(world: World, running: RunningDaemon) -> None:
     """Wait until the daemon has read the feed to its end again and has nothing to do."""
-    seen = running.daemon.intake.feed_read_epoch_s
+    seen = running.parts.intake.feed_read_epoch_s
     running.until(
         lambda: (
-            running.daemon.intake.feed_read_epoch_s > seen + 0.5
-            and running.daemon.next_wait_s() is None
-            and not running.daemon.workers.running()
+            running.parts.intake.feed_read_epoch_s > seen + 0.5
+            and running.standing.next_wait_s() is None
+            and not running.parts.workers.running()
         )
     )
 
 
 def file_id_of(running: RunningDaemon, md5_checksum: str) -> str:
     return str(
-        running.daemon.context.ledger.database.value(
+        running.parts.context.ledger.database.value(
             "SELECT file_id FROM file WHERE md5_checksum = ? AND current = 1", (md5_checksum,)
         )
     )

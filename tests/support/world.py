@@ -15,8 +15,13 @@ import numpy
 
 from daemon.rules.config import Settings, load
 from daemon.rules.errors import Scope, Trouble
-from daemon.service.assembly import Daemon
+from daemon.service.housekeeping import Housekeeping
 from daemon.service.once import run_once
+from daemon.service.parts import Parts, build
+from daemon.service.resources import Resources
+from daemon.service.rounds import Rounds
+from daemon.service.standing import Standing
+from daemon.service.suspensions import suspend_loop
 from tests.support.drive import DriveServer
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -135,29 +140,55 @@ def same_volume(path: Path, reference: Path) -> bool:
 
 
 class RunningDaemon:
-    """The daemon's rounds in a thread: polls and dispatches until stopped, like the service's jobs."""
+    """The service's rounds in a thread: polls and dispatches until stopped, like the service's jobs.
 
-    def __init__(self, world: World) -> None:
+    Outside a `with` block, `build` gives the parts, and the test makes its own rounds until `close`.
+    """
+
+    parts: Parts
+    rounds: Rounds
+    housekeeping: Housekeeping
+    standing: Standing
+
+    def __init__(self, world: World, *, once: bool = False) -> None:
         self.stop = threading.Event()
-        self.daemon = Daemon(world.settings, stop=self.stop)
+        self.on_news: Callable[[], None] = lambda: None
+        self.resources = Resources(world.settings)
         self._world = world
+        self._once = once
+        self._built = False
         self._resting = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
         self.failed: BaseException | None = None
-        self.rounds = 0
+        self.round_count = 0
         """How many rounds were made, those in which nothing may be asked included."""
 
+    def build(self) -> None:
+        """Build the parts, once."""
+        if self._built:
+            return
+        self.parts = build(self.resources, stop=self.stop, once=self._once, on_news=lambda: self.on_news())
+        self.rounds = Rounds(self.parts)
+        self.housekeeping = Housekeeping(self.parts)
+        self.standing = Standing(self.parts)
+        self._built = True
+
+    def close(self) -> None:
+        """End all steps and close the parts."""
+        if self._built:
+            self.parts.workers.stop()
+            self.parts.workers.drain(30)
+        self.resources.close()
+
     def __enter__(self) -> RunningDaemon:
-        self.daemon.assemble()
+        self.build()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop.set()
         self._thread.join(30)
-        self.daemon.workers.stop()
-        self.daemon.workers.drain(30)
-        self.daemon.close()
+        self.close()
         if self.failed is not None:
             raise self.failed
 
@@ -169,8 +200,8 @@ class RunningDaemon:
                     self.round()
                 except Trouble as exc:
                     if not self.stop.is_set():
-                        self.daemon.troubled(exc)
-                self.rounds += 1
+                        suspend_loop(self.parts.context, exc)
+                self.round_count += 1
                 self.stop.wait(0.1)
         except BaseException as exc:  # noqa: BLE001 - shown by the test's own thread
             self.failed = exc
@@ -182,14 +213,14 @@ class RunningDaemon:
 
     def round(self) -> None:
         """Do once what the service's jobs do."""
-        context = self.daemon.context
+        context = self.parts.context
         if context.breakers.allowance(Scope.SERVICE, context.clock.now()) != 0:
-            self.daemon.intake.poll()
-            self.daemon.serves()
-            while self.daemon.intake.pay():
+            self.parts.intake.poll()
+            self.rounds.drive_answered()
+            while self.parts.intake.pay():
                 pass
-        self.daemon.dispatch()
-        self.daemon.tidy()
+        self.rounds.dispatch()
+        self.housekeeping.tidy()
 
     def until(self, true: Callable[[], bool], timeout_s: float = 60.0) -> None:
         """Wait until `true()`; fail when it does not come."""

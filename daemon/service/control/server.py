@@ -21,11 +21,12 @@ from daemon.outside.spool import gigabytes
 from daemon.rules.breakers import PAUSED
 from daemon.rules.codes import Code
 from daemon.rules.errors import NotThere, Trouble, of_the_disk
-from daemon.service.assembly import Daemon
 from daemon.service.control import actions, history, targets, views
 from daemon.service.control.client import UnknownTarget, short_path
 from daemon.service.control.drive_check import look_at_drive
 from daemon.service.control.views import Answer
+from daemon.service.parts import Parts
+from daemon.service.standing import settling_now
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -44,13 +45,13 @@ class ControlServer:
     """Listens at `settings.control_socket` between `start` and `stop`.
 
     Args:
-        daemon: assembled.
+        parts: of the running service.
         poll: lets the feed be read now.
     """
 
-    def __init__(self, daemon: Daemon, poll: Callable[[], None]) -> None:
-        self._answers = Answers(daemon, poll)
-        self._path = daemon.settings.control_socket
+    def __init__(self, parts: Parts, poll: Callable[[], None]) -> None:
+        self._answers = Answers(parts, poll)
+        self._path = parts.settings.control_socket
         self._server: Listener | None = None
         self._thread: threading.Thread | None = None
         self._inode = 0
@@ -168,8 +169,8 @@ def _error(kind: str, code: str, what: str, remedy: str = "") -> Answer:
 class Answers:
     """One method for each question; called from several threads."""
 
-    def __init__(self, daemon: Daemon, poll: Callable[[], None]) -> None:
-        self._daemon = daemon
+    def __init__(self, parts: Parts, poll: Callable[[], None]) -> None:
+        self._parts = parts
         self._poll = poll
         self._started_s = time.monotonic()
         self._lock = threading.Lock()
@@ -179,7 +180,7 @@ class Answers:
         """Return a connection of our own: a long count must not hold up the daemon's steps."""
         with self._lock:
             if self._reader is None:
-                self._reader = Ledger(self._daemon.settings.ledger_file, read_only=True)
+                self._reader = Ledger(self._parts.settings.ledger_file, read_only=True)
             return self._reader
 
     def close(self) -> None:
@@ -191,12 +192,12 @@ class Answers:
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def status(self) -> Answer:
-        daemon, context, ledger = self._daemon, self._daemon.context, self._ledger()
+        parts, context, ledger = self._parts, self._parts.context, self._ledger()
         now = context.clock.now()
         found = views.work(ledger, now)
         speed = views.rates(ledger, now)
         closed = context.breakers.suspensions()
-        feed_read = daemon.intake.feed_read_epoch_s
+        feed_read = parts.intake.feed_read_epoch_s
         # Paused, closed, or before the first look at the feed: nobody can say how long it takes.
         unknown = context.breakers.paused or bool(closed) or not feed_read
         return {
@@ -221,7 +222,7 @@ class Answers:
             "time_left_s": None
             if unknown
             else views.time_left_s(found, speed, context.settings.series.quiet_s),
-            "running_steps": _count_lanes(daemon),
+            "running_steps": _count_lanes(parts),
             "drive": {
                 "units_spent": context.drive.units_spent,
                 "requests": dict(context.drive.requests),
@@ -255,30 +256,30 @@ class Answers:
         if not file_id:
             return ""
         try:
-            return self._daemon.context.drive.get(file_id).name
+            return self._parts.context.drive.get(file_id).name
         except NotThere:
             return ""
 
     def why(self, asked: dict[str, str]) -> Answer:
-        daemon, ledger = self._daemon, self._ledger()
+        parts, ledger = self._parts, self._ledger()
         target = self._target(asked.get("target", ""))
-        now = daemon.settling_now(ledger, daemon.context.clock.now())
-        return history.why(ledger, target, daemon.settling.rules, now) | {"running": True}
+        now = settling_now(parts, ledger, parts.context.clock.now())
+        return history.why(ledger, target, parts.settling.rules, now) | {"running": True}
 
     def _target(self, text: str) -> targets.Target:
-        context = self._daemon.context
+        context = self._parts.context
         return targets.resolve(text, self._ledger(), context.drive, context.places.source_id)
 
     def check(self) -> Answer:
         """Look at Drive with the daemon's own login; a second server on a local directory must not run."""
-        context = self._daemon.context
+        context = self._parts.context
         found = look_at_drive(context.drive, self._ledger(), context.settings)
         return {"findings": [finding.as_json() for finding in found]}
 
     # ── steering ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def retry(self, asked: dict[str, Any]) -> Answer:
-        context = self._daemon.context
+        context = self._parts.context
         named = [self._target(str(text)) for text in asked.get("targets", [])]
         every, reason = bool(asked.get("all")), str(asked.get("reason", ""))
         done = actions.retry(context.ledger, named, context.clock.now(), every=every, reason=reason)
@@ -288,7 +289,7 @@ class Answers:
         return done
 
     def process(self, asked: dict[str, Any]) -> Answer:
-        context = self._daemon.context
+        context = self._parts.context
         target = self._target(str(asked.get("target", "")))
         done = actions.process(context.ledger, target, context.clock.now())
         logger.info("A person asks for a rebuild of {} series", len(done["series_instance_uids"]))
@@ -296,7 +297,7 @@ class Answers:
         return done
 
     def pause(self, paused: bool) -> Answer:
-        breakers = self._daemon.context.breakers
+        breakers = self._parts.context.breakers
         before = breakers.paused
         if paused:
             breakers.pause()
@@ -313,7 +314,7 @@ class Answers:
     def _keep_paused(self, paused: bool) -> None:
         """The machine may be started anew while a person still works on something."""
         try:
-            self._daemon.context.ledger.set_meta(PAUSED, "1" if paused else "")
+            self._parts.context.ledger.set_meta(PAUSED, "1" if paused else "")
         except Exception as exc:
             # Whichever call met the disk, SQLite's or the system's: the pause itself holds all the same.
             if (trouble := of_the_disk(exc)) is None:
@@ -322,15 +323,15 @@ class Answers:
             logger.warning("A restart will not know that the work is {}: {}", word, trouble.code)
 
     def crawl(self) -> Answer:
-        self._daemon.intake.crawl()
+        self._parts.intake.crawl()
         logger.info("A person asks for a crawl")
         self._poll()
-        return {"listings_owed": self._daemon.context.ledger.crawls.owed_listings()}
+        return {"listings_owed": self._parts.context.ledger.crawls.owed_listings()}
 
 
-def _count_lanes(daemon: Daemon) -> dict[str, int]:
+def _count_lanes(parts: Parts) -> dict[str, int]:
     counts = {"download": 0, "convert": 0, "deliver": 0}
-    for running in daemon.workers.running().values():
+    for running in parts.workers.running().values():
         counts[running.lane] = counts.get(running.lane, 0) + 1
     return counts
 

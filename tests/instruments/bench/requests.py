@@ -3,7 +3,7 @@
 * `sources`: the real `run --once` over files in a few series: requests for each source file, results apart. *Results* are
   the reservations of ids and all requests under a reserved id: every file and folder that we make is created, read back,
   moved and looked at under one. Everything else counts, a first start and all polls included.
-* `crawl`: a first crawl of many small files by the real intake, from the assembly of the daemon until each stands in the
+* `crawl`: a first crawl of many small files by the real intake, from the start of the daemon until each stands in the
   ledger, waiting for its download; once spread over folders, once all in one.
 * `deliveries`: series of one exam, which settle at once; each in a folder of its own (which has to be mirrored), and all
   in one. Every request from the last download to the end of `run --once` counts, but for one create and one read-back of
@@ -24,7 +24,9 @@ from typing import Any
 from loguru import logger
 
 from daemon.cli.phantom import Phantom, write_series
-from daemon.service.assembly import Daemon
+from daemon.service.parts import build
+from daemon.service.resources import Resources
+from daemon.service.rounds import Rounds
 from tests.instruments.bench.figures import Figure
 from tests.instruments.bench.process import Program, sdd_dicom
 from tests.support.world import World
@@ -123,18 +125,18 @@ def take_in(files: int, folders: int) -> int:
                 (folder / f"IM{each:06d}").write_bytes(each.to_bytes(4, "big"))
         world.drive.scan()
         world.drive.clear_requests()
-        daemon = Daemon(world.settings, stop=threading.Event())
+        resources = Resources(world.settings)
         try:
-            daemon.assemble()
-            daemon.intake.crawl()
-            daemon.intake.poll()
-            daemon.serves()
-            while daemon.intake.pay():
+            parts = build(resources, stop=threading.Event())
+            parts.intake.crawl()
+            parts.intake.poll()
+            Rounds(parts).drive_answered()
+            while parts.intake.pay():
                 pass
-            waiting, _ = daemon.context.ledger.files.unread()
+            waiting, _ = parts.context.ledger.files.unread()
             assert waiting == files, f"{waiting} of {files} files stand in the ledger"
         finally:
-            daemon.close()
+            resources.close()
         return int(world.drive.requests()["total"])
 
 

@@ -16,44 +16,44 @@ from daemon.rules.config import load
 from daemon.rules.lifecycle import SeriesState
 from daemon.rules.readiness import Now
 from daemon.service import memory
-from daemon.service.assembly import Daemon
+from daemon.service.parts import Parts, build
+from daemon.service.resources import Resources
 from daemon.steps.pipeline import file_step, revision_step
 
 ALL = 1 << 30
 
 
-def work_off(daemon: Daemon) -> int:
+def work_off(parts: Parts) -> int:
     """Take each stage to its end before the next one begins; return how many series were delivered."""
-    daemon.assemble()
-    daemon.intake.poll()
-    while daemon.intake.pay():
+    parts.intake.poll()
+    while parts.intake.pay():
         pass
-    _files(daemon)
-    _settle(daemon)
+    _files(parts)
+    _settle(parts)
     for state in (SeriesState.SETTLED, SeriesState.CONVERTED, SeriesState.RESERVED):
-        for row in _due(daemon, state):
-            outcome = revision_step(state).function(daemon.context, row)
-            daemon.context.ledger.revisions.apply(row, outcome, daemon.context.clock.now())
-    return len(_due(daemon, SeriesState.DELIVERED))
+        for row in _due(parts, state):
+            outcome = revision_step(state).function(parts.context, row)
+            parts.context.ledger.revisions.apply(row, outcome, parts.context.clock.now())
+    return len(_due(parts, SeriesState.DELIVERED))
 
 
-def _files(daemon: Daemon) -> None:
-    context = daemon.context
+def _files(parts: Parts) -> None:
+    context = parts.context
     files, now = context.ledger.files, context.clock.now
     for row in files.due(now(), ALL):
         files.apply(row, file_step(row.state).function(context, row), now(), 0.0)
 
 
-def _settle(daemon: Daemon) -> None:
-    now = daemon.context.clock.now()
-    daemon.settling.reconcile(now, 0.0)
-    daemon.intake.poll()
-    read = daemon.intake.feed_read_epoch_s
-    daemon.settling.settle(Now(daemon.context.clock.now(), read, source_known=True, download_clock_s=0.0))
+def _settle(parts: Parts) -> None:
+    now = parts.context.clock.now()
+    parts.settling.reconcile(now, 0.0)
+    parts.intake.poll()
+    read = parts.intake.feed_read_epoch_s
+    parts.settling.settle(Now(parts.context.clock.now(), read, source_known=True, download_clock_s=0.0))
 
 
-def _due(daemon: Daemon, state: SeriesState) -> list[RevisionRow]:
-    return daemon.context.ledger.revisions.due(daemon.context.clock.now(), [state], ALL)
+def _due(parts: Parts, state: SeriesState) -> list[RevisionRow]:
+    return parts.context.ledger.revisions.due(parts.context.clock.now(), [state], ALL)
 
 
 def main(config: Path) -> int:
@@ -61,11 +61,11 @@ def main(config: Path) -> int:
     memory.keep_few_arenas()
     settings = load(config, {})
     log.configure(settings.logging, settings.logs_dir)
-    daemon = Daemon(settings, stop=threading.Event(), once=True)
+    resources = Resources(settings)
     try:
-        return 0 if work_off(daemon) else 1
+        return 0 if work_off(build(resources, stop=threading.Event(), once=True)) else 1
     finally:
-        daemon.close()
+        resources.close()
 
 
 if __name__ == "__main__":

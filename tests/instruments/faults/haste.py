@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from daemon.service.assembly import Daemon
+from daemon.service.standing import Standing
 from daemon.service.workers import Workers
 
 FACTOR = 30.0
@@ -143,7 +143,7 @@ class _Threads:
     def install(self) -> None:
         """Every wait of the process goes through here, and every step of the daemon is counted."""
         threads, start, run = self, Workers._start, Workers._run
-        next_wait_s, cancelled = Daemon.next_wait_s, Workers._cancelled
+        next_wait_s, cancelled = Standing.next_wait_s, Workers._cancelled
 
         def wait(self: threading.Condition, timeout: float | None = None) -> bool:
             if timeout is None or timeout <= 0:
@@ -168,7 +168,7 @@ class _Threads:
             if future.cancelled():
                 threads._stops()
 
-        def noted_next_wait_s(self: Daemon) -> float | None:
+        def noted_next_wait_s(self: Standing) -> float | None:
             found = next_wait_s(self)
             threads._own.next_s = min(found or 0.0, _LONGEST_LOOK_S)
             return found
@@ -177,7 +177,7 @@ class _Threads:
         Workers._start = functools.wraps(start)(counted_start)  # type: ignore[method-assign]
         Workers._run = functools.wraps(run)(counted_run)  # type: ignore[method-assign]
         Workers._cancelled = counted_cancelled  # type: ignore[method-assign]
-        Daemon.next_wait_s = noted_next_wait_s  # type: ignore[method-assign]
+        Standing.next_wait_s = noted_next_wait_s  # type: ignore[method-assign]
 
     def wait(self, condition: threading.Condition, timeout: float) -> bool:
         """Wait as `Condition.wait` does, in the world's time."""

@@ -190,8 +190,8 @@ class Checks:
 
     def _token_is_not_ahead(self) -> None:
         """What lies before the stored token is in the ledger, or is owed."""
-        context = self._world.daemon.context
-        record = context.cache.page_token()
+        context = self._world.parts.context
+        record = self._world.parts.cache.page_token()
         crawls = context.ledger.crawls
         if record is None or record.generation != crawls.generation:
             return
@@ -421,10 +421,10 @@ class Checks:
     def _nothing_is_left_over(self) -> None:
         world = self._world
         assert not world.queue
-        assert not world.daemon.context.ledger.crawls.owes()
-        assert world.daemon.context.ledger.files.unread() == (0, 0)
-        assert world.daemon.context.ledger.revisions.open_count() == 0
-        assert not world.daemon.context.breakers.suspensions()
+        assert not world.parts.context.ledger.crawls.owes()
+        assert world.parts.context.ledger.files.unread() == (0, 0)
+        assert world.parts.context.ledger.revisions.open_count() == 0
+        assert not world.parts.context.breakers.suspensions()
         live = {
             item.file_id
             for item in self._drive.items.values()
@@ -439,7 +439,7 @@ class Checks:
             for i in self._drive.children(world.output)
             if i.properties.get(markers.KIND) == markers.Kind.HELD
         ]
-        assert any(not item.explicitly_trashed for item in tsv) == bool(world.daemon.held_count())
+        assert any(not item.explicitly_trashed for item in tsv) == bool(world.standing.held_count())
 
 
 def _inputs(manifest: Any, key: str) -> Iterator[Input]:

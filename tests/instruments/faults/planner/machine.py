@@ -62,8 +62,8 @@ class Planner(RuleBasedStateMachine):
         self.checks.at_rest(crawled=False)
         world.true_up_and_rest()
         self.checks.at_rest(crawled=True)
-        world.daemon.context.ledger.files.retry(world.now)
-        world.daemon.context.ledger.revisions.retry(world.now)
+        world.parts.context.ledger.files.retry(world.now)
+        world.parts.context.ledger.revisions.retry(world.now)
         world.true_up_and_rest()
         self.checks.at_rest(crawled=True, retried=True)
         before = self._deliveries()
@@ -244,7 +244,7 @@ class Planner(RuleBasedStateMachine):
         self.world.mortal(self._crawl_and_tick)
 
     def _crawl_and_tick(self) -> None:
-        self.world.daemon.intake.crawl()
+        self.world.parts.intake.crawl()
         self.world.tick()
 
     # ── what goes wrong ──────────────────────────────────────────────────────────────────────────────────────

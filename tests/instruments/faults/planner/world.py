@@ -27,9 +27,14 @@ from daemon.rules.config import FolderRef, Settings
 from daemon.rules.config import settings as sections
 from daemon.rules.errors import Scope, Trouble
 from daemon.rules.model import Instance, Volume
-from daemon.service import assembly, workers
-from daemon.service.assembly import Daemon
+from daemon.service import workers
 from daemon.service.failures import Failures
+from daemon.service.housekeeping import Housekeeping
+from daemon.service.parts import Parts, build
+from daemon.service.resources import Resources
+from daemon.service.rounds import Rounds
+from daemon.service.standing import Standing
+from daemon.service.suspensions import suspend_loop
 from daemon.service.workers import Workers
 from daemon.steps import convert, read
 from daemon.steps.intake.intake import SECOND_LOOK_S
@@ -104,6 +109,19 @@ class ModelCache(Cache):
         pass
 
 
+class ModelConnection:
+    """Gives out the model instead of a client."""
+
+    def __init__(self, drive: ModelDrive) -> None:
+        self._drive = drive
+
+    def open(self, **_: Any) -> Any:
+        return self._drive
+
+    def close(self) -> None:
+        pass
+
+
 class _Queue:
     """A pool whose work waits until the test takes it."""
 
@@ -153,7 +171,11 @@ class World:
         patch: undone by who gave it.
     """
 
-    daemon: Daemon
+    resources: Resources
+    parts: Parts
+    rounds: Rounds
+    housekeeping: Housekeeping
+    standing: Standing
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.time = Time()
@@ -186,23 +208,15 @@ class World:
                 super().__init__(*arguments, **more)
                 self._pools = dict.fromkeys(Lane, _Queue(queue))  # type: ignore[assignment]
 
+        self._workers = QueuedWorkers
+
         class WatchedFailures(Failures):
             def _judge(self, exc: Exception, *more: Any) -> Any:
                 if not isinstance(exc, Trouble):
                     bugs.append("".join(traceback.format_exception(exc)))
                 return super()._judge(exc, *more)
 
-        patch.setattr(assembly, "Clock", lambda: ModelClock(self.time))
-        patch.setattr(
-            assembly,
-            "Cache",
-            lambda _: ModelCache(
-                self.hints_kept, lambda: ModelClock(self.time).wall(), lambda: self._point("token")
-            ),
-        )
-        patch.setattr(assembly, "Workers", QueuedWorkers)
         patch.setattr(workers, "Failures", WatchedFailures)
-        patch.setattr(Daemon, "connect", lambda _: self.drive)
         patch.setattr(read, "read_instance", read_instance)
         patch.setattr(convert, "read_instance", read_instance)
         patch.setattr(nifti, "convert", make)
@@ -221,9 +235,23 @@ class World:
 
     def start(self) -> None:
         self.queue.clear()
-        self.daemon = Daemon(self._settings, stop=threading.Event())
-        self.daemon.assemble()
-        database = self.daemon.context.ledger.database
+        self.resources = Resources(
+            self._settings,
+            open_cache=lambda _: ModelCache(
+                self.hints_kept, lambda: ModelClock(self.time).wall(), lambda: self._point("token")
+            ),
+            connection=ModelConnection(self.drive),
+        )
+        self.parts = build(
+            self.resources,
+            stop=threading.Event(),
+            clock=lambda: ModelClock(self.time),  # type: ignore[arg-type,return-value]
+            workers=self._workers,
+        )
+        self.rounds = Rounds(self.parts)
+        self.housekeeping = Housekeeping(self.parts)
+        self.standing = Standing(self.parts)
+        database = self.parts.context.ledger.database
         commit = database._commit
 
         def commit_and_perhaps_die() -> None:
@@ -236,13 +264,13 @@ class World:
     def restart(self, *, lose_hints: bool = False) -> None:
         """A new process over the same ledger."""
         self.fuse = 0
-        self.daemon.close()
+        self.resources.close()
         if lose_hints:
             self.hints_kept.clear()
         self.start()
 
     def close(self) -> None:
-        self.daemon.close()
+        self.resources.close()
         shutil.rmtree(self.home, ignore_errors=True)
         logger.enable("daemon")
 
@@ -266,17 +294,17 @@ class World:
         try:
             return job()
         except Trouble as exc:
-            self.daemon.troubled(exc)
+            suspend_loop(self.parts.context, exc)
             return 0
 
     def poll(self) -> int:
         """Read the feed to its end; return how many entries there were."""
 
         def job() -> int:
-            if self.daemon.context.breakers.allowance(Scope.SERVICE, self.now) == 0:
+            if self.parts.context.breakers.allowance(Scope.SERVICE, self.now) == 0:
                 return 0
-            entries = self.daemon.intake.poll()
-            self.daemon.serves()
+            entries = self.parts.intake.poll()
+            self.rounds.drive_answered()
             return entries
 
         return int(self._guarded(job))
@@ -286,7 +314,7 @@ class World:
 
         def job() -> int:
             paid = 0
-            while paid < most and self.daemon.intake.pay():
+            while paid < most and self.parts.intake.pay():
                 paid += 1
             assert paid < 10_000, "what is owed does not end"
             return paid
@@ -295,11 +323,11 @@ class World:
 
     def true_up(self) -> None:
         interval_s = self._settings.drive.crawl_interval_h * 3600
-        if not 0 < self.daemon.intake.crawl_due_in_s() <= max(interval_s, SECOND_LOOK_S):
-            self.daemon.intake.crawl(interval_s)
+        if not 0 < self.parts.intake.crawl_due_in_s() <= max(interval_s, SECOND_LOOK_S):
+            self.parts.intake.crawl(interval_s)
 
     def dispatch(self) -> int:
-        return int(self._guarded(self.daemon.dispatch))
+        return int(self._guarded(self.rounds.dispatch))
 
     def step(self, choice: int) -> bool:
         """Take one of the steps that are under way; return whether there was one."""
@@ -317,27 +345,27 @@ class World:
         moved += self.dispatch()
         while self.step(0):
             moved += 1
-        self._guarded(self.daemon.tidy)
+        self._guarded(self.housekeeping.tidy)
         return moved
 
     def read(self) -> None:
         """Take in what Drive shows and read every file; make and deliver nothing."""
         self.poll()
         self.pay()
-        lanes, self.daemon.workers.open_lanes = self.daemon.workers.open_lanes, frozenset({Lane.DOWNLOAD})
-        while self.daemon.workers.fill() or self.queue:
+        lanes, self.parts.workers.open_lanes = self.parts.workers.open_lanes, frozenset({Lane.DOWNLOAD})
+        while self.parts.workers.fill() or self.queue:
             self.step(0)
-        self.daemon.workers.open_lanes = lanes
+        self.parts.workers.open_lanes = lanes
 
     # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def now(self) -> float:
-        return self.daemon.context.clock.now()
+        return self.parts.context.clock.now()
 
     def wait(self, seconds: float) -> None:
         self.time.passed_s += seconds
-        self.daemon.workers.download_clock_s += seconds
+        self.parts.workers.download_clock_s += seconds
 
     def rest(self) -> None:
         """Go on until nothing is left to do by itself.
@@ -348,24 +376,24 @@ class World:
         for _ in range(MOST_ROUNDS):
             if self.tick():
                 continue
-            wait_s = self.daemon.next_wait_s()
-            if wait_s is None and not self.daemon.rebuild.owed:
+            wait_s = self.standing.next_wait_s()
+            if wait_s is None and not self.parts.rebuild.owed:
                 if not self.drive.feed_is_behind():
                     return
                 wait_s = self.drive.feed_lag_s
             self.wait(min(max(wait_s or 0.0, QUIET_S / 4), 86_400.0))
-        raise NoRest(f"not at rest after {MOST_ROUNDS} rounds: {self.daemon.one_line()}")
+        raise NoRest(f"not at rest after {MOST_ROUNDS} rounds: {self.standing.one_line()}")
 
     def true_up_and_rest(self) -> None:
         """Let listings catch up, crawl, and go on until nothing is left: what the feed swallowed is found."""
         self.rest()
         self.wait(self.drive.lag_s + 1)
-        self.daemon.intake.crawl()
+        self.parts.intake.crawl()
         self.rest()
 
     def rows(self, sql: str, *values: Any) -> list[Any]:
         """Look into the ledger."""
-        return self.daemon.context.ledger.database.rows(sql, values)
+        return self.parts.context.ledger.database.rows(sql, values)
 
 
 def _settings(home: Path, source: str, output: str) -> Settings:

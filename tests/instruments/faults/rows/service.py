@@ -62,10 +62,10 @@ def loud(scope: str) -> Judge:
     def judge(world: World) -> Sequence[str]:
         if world.kills:
             return ()  # another process, another word
-        paused, opened = world.log.count(f"{scope} paused"), world.log.count(f"{scope} goes on")
-        if (paused, opened) == (1, 1):
+        suspended, resumed = world.log.count(f"{scope} suspended"), world.log.count(f"{scope} resumed")
+        if (suspended, resumed) == (1, 1):
             return ()
-        return (f"other: {scope} was said to be paused {paused} times, to go on {opened} times",)
+        return (f"other: {scope} was logged as suspended {suspended} times, as resumed {resumed} times",)
 
     return judge
 
@@ -260,7 +260,7 @@ def _login_lost(chance: random.Random, seed: int) -> Plan:
 
 
 def _is_paused(world: World) -> bool:
-    return world.log.count(" paused: ") > world.log.count(" goes on")
+    return world.log.count(" suspended: ") > world.log.count(" resumed")
 
 
 # ── 33: nobody answers ───────────────────────────────────────────────────────────────────────────────────────────

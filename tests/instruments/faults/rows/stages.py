@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from daemon.service.assembly import Daemon
+from daemon.service.standing import Standing
 from daemon.steps.pipeline import STEPS
 from tests.instruments.crash.points import Points
 from tests.instruments.faults.rows.parts import CHEST
@@ -79,13 +79,13 @@ def step_points(_: Path) -> None:
 
 def patient(_: Path) -> None:
     """Let the run wait as the service does: it ends when there is nothing left to do, not where a wait is long."""
-    next_wait_s = Daemon.next_wait_s
+    next_wait_s = Standing.next_wait_s
 
-    def bounded(self: Daemon) -> float | None:
+    def bounded(self: Standing) -> float | None:
         found = next_wait_s(self)
         return None if found is None else min(found, PATIENT_S)
 
-    Daemon.next_wait_s = bounded  # type: ignore[method-assign]
+    Standing.next_wait_s = bounded  # type: ignore[method-assign]
 
 
 # ── judging ──────────────────────────────────────────────────────────────────────────────────────────────────────
