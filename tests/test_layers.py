@@ -36,7 +36,7 @@ ORDER: dict[str, list[set[str]]] = {
         {"context"},
         {"tree", "presence"},
     ],
-    "daemon/outside": [{"drive", "ledger", "dicom", "volumes", "log", "spool", "cache", "clock"}],
+    "daemon/outside": [{"drive", "ledger", "dicom", "volumes", "log", "spool", "cache", "clock"}, {"disk"}],
     "daemon/localdrive": [
         {"__main__"},
         {"server"},
@@ -206,6 +206,18 @@ def test_sql_outside_the_ledger_would_be_seen() -> None:
     assert sql_in("ledger.database.rows(f'SELECT {x} FROM file')")
     assert sql_in("run('DELETE FROM file')")
     assert not sql_in("'The file is SELECTED'")
+
+
+def test_one_module_syncs_and_replaces_files() -> None:
+    """Who makes a file durable by hand forgets its name; `localdrive` is a program of its own."""
+    syncing = {
+        module_name(path)
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in ("fsync", "fdatasync", "mkstemp")
+    }
+
+    assert {name for name in syncing if not name.startswith("daemon/localdrive/")} == {"daemon/outside/disk"}
 
 
 def test_an_arrow_that_runs_up_would_be_seen() -> None:

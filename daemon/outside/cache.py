@@ -13,7 +13,6 @@ cannot be written. So there is a `Disk` that knows plain texts only, a cache of 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import threading
 import time
@@ -24,6 +23,8 @@ from typing import Any, NoReturn, TypeVar
 
 import diskcache
 from loguru import logger
+
+from daemon.outside import disk
 
 FOLDER_TTL_S = 24 * 3600.0
 METADATA_LIMIT_BYTES = 64 * 2**20
@@ -254,9 +255,12 @@ class _Store:
         with self._lock:
             # Between checkpoints everything new stands in the WAL; a checkpoint syncs by itself. SQLite's locks are not
             # on this file: to close it here drops none.
-            for path in (self._directory / "cache.db-wal", self._directory):
+            for sync, path in (
+                (disk.sync_file, self._directory / "cache.db-wal"),
+                (disk.sync_directory, self._directory),
+            ):
                 try:
-                    _sync(path)
+                    sync(path)
                 except FileNotFoundError:
                     continue
                 except OSError as exc:
@@ -313,7 +317,7 @@ class _Store:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.chmod(0o700)
             # The token is synced in it; without its name, a start after a power cut would look at the whole output.
-            _sync(directory.parent)
+            disk.sync_directory(directory.parent)
         cache = diskcache.Cache(
             str(self._directory),
             timeout=LOCK_WAIT_S,
@@ -360,14 +364,6 @@ class _Store:
             self._warned = True
             reason = _sqlite_name(exc) or type(exc).__name__
             logger.warning("The cache '{}' {} ({})", self._directory.name, what, reason)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sqlite_name(exc: BaseException) -> str:

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+from daemon.outside import disk
 from daemon.rules.codes import Code
 from daemon.rules.errors import Scope, Transient, disk_full, of_the_disk
 
@@ -66,9 +67,7 @@ class Spool:
         """Make what is not there: at start, and again where somebody removed it meanwhile."""
         for folder in (self._directory, self._in, self._out, self._tmp):
             if not folder.is_dir():
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                # What is synced in it is of no use when its own name goes with the power.
-                sync_directory(folder.parent)
+                disk.make_directory(folder)
 
     # ── inputs ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -210,14 +209,14 @@ class Spool:
         target = self.results_dir(series_id, n, attempt)
         size_bytes = 0
         for path in made.iterdir():
-            sync_file(path)
+            disk.sync_file(path)
             size_bytes += path.stat().st_size
-        sync_directory(made)
+        disk.sync_directory(made)
         self._make_folders()
         if target.exists():
             self.drop_results(series_id, n, attempt)
         made.replace(target)
-        sync_directory(self._out)
+        disk.sync_directory(self._out)
         with self._lock:
             self._results_bytes[target] = size_bytes
         return target
@@ -307,9 +306,9 @@ class Spool:
             with self.scratch("probe") as folder:
                 wanted, path = os.urandom(_PROBE_BYTES), folder / "probe"
                 path.write_bytes(wanted)
-                sync_file(path)
+                disk.sync_file(path)
                 path = path.replace(folder / "renamed")
-                sync_directory(folder)
+                disk.sync_directory(folder)
                 if path.read_bytes() != wanted:
                     raise OSError(errno.EIO, os.strerror(errno.EIO))
         except OSError as exc:
@@ -355,27 +354,12 @@ def _changed_epoch_s(path: Path) -> float:
         return 0.0
 
 
-def sync_file(path: Path) -> None:
-    """Flush a file's bytes to the disk."""
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-
-
 def _size_or_none(path: Path) -> int | None:
     """Return how many bytes a file has; None where there is none."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
         return None
-
-
-def sync_directory(path: Path) -> None:
-    """Flush a directory's entries to the disk: without it a rename may be lost with the power."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def gigabytes(number: float) -> int:

@@ -6,7 +6,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from daemon.outside.spool import sync_directory
+from daemon.outside import disk
 from daemon.rules.codes import Code
 from daemon.rules.errors import Refused, Scope
 
@@ -17,11 +17,8 @@ def lock(state_dir: Path, lock_file: Path) -> int:
     Raises:
         Refused: `LOCKED`, another daemon works on this state.
     """
-    made = [path for path in (state_dir, *state_dir.parents) if not path.exists()]
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for path in made:
-        # SQLite makes sure of what lies in the directory; its own name, lost with the power, would take the ledger along.
-        sync_directory(path.parent)
+    # SQLite makes sure of what lies in the directory; its own name, lost with the power, would take the ledger along.
+    disk.make_directory(state_dir)
     descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,7 +10,6 @@ import errno
 import http.client
 import json
 import os
-import tempfile
 import threading
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from google_auth_oauthlib.flow import InstalledAppFlow, WSGITimeoutError
 from loguru import logger
 from oauthlib.oauth2 import OAuth2Error  # type: ignore[import-untyped]
 
+from daemon.outside import disk
 from daemon.outside.drive.errors import LOGIN, login_lost
 from daemon.outside.drive.wire import Dropped
 from daemon.rules.codes import Code
@@ -138,7 +138,7 @@ class OAuthUser:
                 return
             _refresh(credentials, request, LOGIN)
             try:
-                write_private(self._token_file, credentials.to_json())  # type: ignore[attr-defined]
+                _save(self._token_file, credentials.to_json())  # type: ignore[attr-defined]
                 self._stamp = _stamp(self._token_file)
             except OSError as exc:
                 # The refresh token is the old one nearly always: going on is right, but somebody should know.
@@ -232,24 +232,10 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
-def write_private(path: Path, text: str) -> None:
-    """Replace a file at once and durably, readable by its owner alone. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+def _save(token_file: Path, text: str) -> None:
+    """Replace the token file at once and durably, readable by its owner alone. Raises OSError."""
+    token_file.parent.mkdir(parents=True, exist_ok=True)
+    disk.write(token_file, text.encode())
 
 
 class _Flow(InstalledAppFlow):  # type: ignore[misc]
@@ -325,7 +311,7 @@ def login(
         remedy = f"Remove the app at myaccount.google.com/permissions, then: {LOGIN}"
         raise _no_login(Code.LOGIN_DENIED, "The login brought no refresh token", remedy)
     try:
-        write_private(token_file, credentials.to_json())
+        _save(token_file, credentials.to_json())
     except OSError as exc:
         remedy = "Make its directory writable, or set auth.token_file"
         raise _no_login(Code.TOKEN_UNWRITABLE, f"{token_file}: {exc.strerror}", remedy) from exc

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from loguru import logger
 
+from daemon.outside import disk
 from daemon.rules.codes import Code
 from daemon.rules.errors import Scope, Transient
 
@@ -196,10 +197,8 @@ class Budget:
         self._saved_at = now
         if self._path is None:
             return
-        aside = self._path.with_name(self._path.name + ".new")
         try:
-            aside.write_text(json.dumps(asdict(self._spent)))
-            aside.replace(self._path)
+            disk.write(self._path, json.dumps(asdict(self._spent)).encode(), durable=False)
         except OSError as exc:
             # Counting must not break the work; the count in memory goes on.
             logger.debug("The day's count of units could not be written: {}", type(exc).__name__)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from loguru import logger
 
+from daemon.outside import disk
 from daemon.outside.drive import transfers
 from daemon.outside.drive.errors import bad_answer
 from daemon.outside.drive.wire import Answer
@@ -120,7 +121,8 @@ class Download:
                     logger.info("The {} bytes of {} that were kept are wrong", kept, self._file.file_id)
                     self._restart(out)
                     self._chunks(out, 0, pinned=True)
-                self._seal(out)
+                self._check()
+            disk.sync_file(self._target)
             return True
         except Refused as exc:
             if exc.scope is not Scope.ITEM:
@@ -137,18 +139,13 @@ class Download:
     def _unpinned(self) -> None:
         """Read the file itself, and look at it once more afterwards. Never taken up again: it may have changed."""
         file = self._file
-        aside = self._target.with_name(self._target.name + ".unpinned")
-        try:
-            with aside.open("wb") as out:
-                self._restart(out)
-                self._chunks(out, 0, pinned=False)
-                now = self._requests.get(file.file_id)
-                if (now.head_revision_id, now.md5_checksum) != (file.head_revision_id, file.md5_checksum):
-                    raise Transient(Code.CHANGED_MEANWHILE, f"{file.file_id} was changed while it was read")
-                self._seal(out)
-            aside.replace(self._target)
-        finally:
-            aside.unlink(missing_ok=True)
+        with disk.replacing(self._target, durable=True) as temporary, temporary.open("wb") as out:
+            self._restart(out)
+            self._chunks(out, 0, pinned=False)
+            now = self._requests.get(file.file_id)
+            if (now.head_revision_id, now.md5_checksum) != (file.head_revision_id, file.md5_checksum):
+                raise Transient(Code.CHANGED_MEANWHILE, f"{file.file_id} was changed while it was read")
+            self._check()
 
     def _keep(self, out: BinaryIO) -> int:
         """Hash the whole chunks that lie there already and cut off the rest; return how many bytes are kept."""
@@ -207,11 +204,10 @@ class Download:
     def _is_right(self) -> bool:
         return self._md5.hexdigest() == self._file.md5_checksum.lower()
 
-    def _seal(self, out: BinaryIO) -> None:
-        """The whole is what Drive lists, and durable."""
+    def _check(self) -> None:
+        """Raises Transient: the bytes are not those that Drive lists."""
         if not self._is_right():
             raise self._mismatch()
-        os.fsync(out.fileno())
 
     def _mismatch(self) -> Transient:
         return Transient(

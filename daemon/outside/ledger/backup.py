@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 
+from daemon.outside import disk
 from daemon.outside.ledger.database import Database
 from daemon.rules.codes import Code
 from daemon.rules.errors import Transient
@@ -37,19 +37,15 @@ def back_up(database: Database, directory: Path, now: float, *, disk_reserve_byt
         Transient: `BACKUP_FAILED`: no room, or the copy is damaged. The earlier ones stay.
     """
     name = f"ledger-{datetime.fromtimestamp(now, UTC):%Y%m%d}.sqlite3"
-    part = directory / f".{name}.part"
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _sweep(directory)
         if shutil.disk_usage(directory).free < database.size_bytes() + disk_reserve_bytes:
             raise _failed("there is no room on its disk")
-        part.touch(mode=0o600)
         try:
-            database.backup(part)
-            _sync(part)
-            part.replace(directory / name)
-            _sync(directory)
-            _sync(directory.parent)
+            with disk.replacing(directory / name, durable=True) as copy:
+                database.backup(copy)
+            disk.sync_directory(directory.parent)
         finally:
             _sweep(directory)
         # One that bears a date to come was written under a wrong clock: it is older than today's.
@@ -71,11 +67,3 @@ def _failed(why: str) -> Transient:
 def _sweep(directory: Path) -> None:
     for path in directory.glob(".ledger-*"):
         path.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from loguru import logger
 
+from daemon.outside import disk
 from daemon.outside.ledger import InputRow, ResultRow, RevisionRow
-from daemon.outside.spool import sync_directory
 from daemon.outside.volumes import manifest
 from daemon.rules.codes import AbandonReason, Code
 from daemon.rules.errors import Refused
@@ -50,7 +48,7 @@ def reserve(context: Context, revision: RevisionRow) -> Reserved | Abandoned:
         lambda: context.ledger.deliveries.assign_ids(job.revision, home_id, anew=anew),
     )
     data = manifest_of(Job.of(context, revision))
-    _write(job.directory / manifest.NAME, data)
+    disk.write(job.directory / manifest.NAME, data)
     return Reserved(
         MadeResult(
             name=manifest.NAME,
@@ -172,13 +170,3 @@ def _history(job: Job) -> Sequence[manifest.HistoryEntry]:
         for earlier in table.all(job.series.series_id)
         if earlier.n < job.revision.n and earlier.state is SeriesState.DELIVERED
     ]
-
-
-def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
-    sync_directory(path.parent)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from daemon.outside import spool
+from daemon.outside import disk
 from daemon.outside.ledger.crawls import Crawls
 from daemon.outside.ledger.deliveries import Deliveries
 from daemon.outside.volumes import nifti
@@ -46,7 +46,7 @@ def more_points(_: Path) -> None:
         Deliveries.verified = self.around("verified", Deliveries.verified)  # type: ignore[method-assign]
         for owner, name in ((nifti, "_run"), (nifti, "_rename"), (convert, "_preview"), (convert, "_result")):
             setattr(owner, name, self.around("output", getattr(owner, name)))
-        spool.sync_file = self.around("output", spool.sync_file)
+        disk.sync_file = self.around("output", disk.sync_file)
         subprocess.Popen.__init__ = _watched(self, subprocess.Popen.__init__)  # type: ignore[method-assign]
 
     Points.install = install_more  # type: ignore[method-assign]

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from daemon.outside import disk
 from daemon.outside.cache import Cache, CachedFolder, PageToken
-from daemon.outside.drive.auth import write_private
 from daemon.outside.ledger import Database, Ledger, backup
-from daemon.outside.spool import Spool, sync_directory, sync_file
+from daemon.outside.spool import Spool
 from daemon.service.lock import lock
-from daemon.steps.deliver.reserve import _write
 from tests.instruments.faults import power
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -54,7 +53,7 @@ def synced(state: Path) -> None:
 
 def synced_through_another_descriptor(state: Path) -> None:
     write(state / "file", NEW, sync=False)
-    sync_file(state / "file")
+    disk.sync_file(state / "file")
 
 
 def synced_as_data(state: Path) -> None:
@@ -69,7 +68,7 @@ def written_by_a_child(state: Path) -> None:
 
 def written_by_a_child_synced_by_us(state: Path) -> None:
     written_by_a_child(state)
-    sync_file(state / "file")
+    disk.sync_file(state / "file")
 
 
 def synced_by_many_threads(state: Path) -> None:
@@ -78,7 +77,7 @@ def synced_by_many_threads(state: Path) -> None:
     def work(number: int) -> None:
         for turn in range(10):
             write(state / f"file-{number}", NEW[: turn * 100] + OLD, sync=True)
-            sync_directory(state)
+            disk.sync_directory(state)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -107,7 +106,7 @@ def made(state: Path) -> None:
 
 def made_and_directory_synced(state: Path) -> None:
     made(state)
-    sync_directory(state)
+    disk.sync_directory(state)
 
 
 def renamed(state: Path) -> None:
@@ -116,23 +115,23 @@ def renamed(state: Path) -> None:
 
 def renamed_and_directory_synced(state: Path) -> None:
     renamed(state)
-    sync_directory(state)
+    disk.sync_directory(state)
 
 
 def moved(state: Path) -> None:
     (state / "folder").mkdir()
-    sync_directory(state)
+    disk.sync_directory(state)
     (state / "file").rename(state / "folder" / "file")
 
 
 def moved_and_target_synced(state: Path) -> None:
     moved(state)
-    sync_directory(state / "folder")
+    disk.sync_directory(state / "folder")
 
 
 def moved_and_source_synced(state: Path) -> None:
     moved(state)
-    sync_directory(state)
+    disk.sync_directory(state)
 
 
 def replaced(state: Path) -> None:
@@ -144,7 +143,7 @@ def replaced_without_a_sync(state: Path) -> None:
     """What many programs do, and what leaves empty files."""
     write(state / "part", NEW, sync=False)
     (state / "part").replace(state / "file")
-    sync_directory(state)
+    disk.sync_directory(state)
 
 
 def removed(state: Path) -> None:
@@ -153,7 +152,7 @@ def removed(state: Path) -> None:
 
 def removed_and_directory_synced(state: Path) -> None:
     removed(state)
-    sync_directory(state)
+    disk.sync_directory(state)
 
 
 def removed_and_another_made(state: Path) -> None:
@@ -161,27 +160,27 @@ def removed_and_another_made(state: Path) -> None:
     synced(state)
     removed_and_directory_synced(state)
     write(state / "new", OLD, sync=False)
-    sync_directory(state)
+    disk.sync_directory(state)
 
 
 def folder_removed(state: Path) -> None:
     (state / "folder").mkdir()
     write(state / "folder" / "inside", NEW, sync=True)
-    sync_directory(state / "folder")
-    sync_directory(state)
+    disk.sync_directory(state / "folder")
+    disk.sync_directory(state)
     shutil.rmtree(state / "folder")
 
 
 def directory_made(state: Path) -> None:
     shutil.rmtree(state)
-    sync_directory(state.parent)
+    disk.sync_directory(state.parent)
     state.mkdir()
     made_and_directory_synced(state)
 
 
 def directory_made_and_synced(state: Path) -> None:
     directory_made(state)
-    sync_directory(state.parent)
+    disk.sync_directory(state.parent)
 
 
 def commit(state: Path, mode: str, synchronous: str, *, commits: int = COMMITS) -> sqlite3.Connection:
@@ -264,7 +263,7 @@ def spool(state: Path) -> None:
 def locked(state: Path) -> None:
     """A first start makes the directory and those around it."""
     shutil.rmtree(state)
-    sync_directory(state.parent)
+    disk.sync_directory(state.parent)
     directory = state / "lib" / "state"
     lock(directory, directory / "lock")
     ledger(directory)
@@ -277,12 +276,12 @@ def backed_up(state: Path) -> None:
 
 
 def login_kept(state: Path) -> None:
-    write_private(state / "file", NEW.decode())
+    disk.write(state / "file", NEW)
 
 
 def manifest_kept(state: Path) -> None:
     """In the directory of finished results, which is synced already."""
-    _write(state / "manifest.json", NEW)
+    disk.write(state / "manifest.json", NEW)
 
 
 def a_sync_that_is_missed(state: Path) -> None:

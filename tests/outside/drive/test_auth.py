@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from daemon.outside.drive.auth import OAuthUser, ServiceAccount, login, write_private
+from daemon.outside.drive.auth import OAuthUser, ServiceAccount, login
 from daemon.rules.errors import Refused, Scope, Transient
 from tests.outside.drive.scripted import Reply, js, refusal
 
@@ -207,27 +207,12 @@ def test_a_renewed_token_survives_a_directory_that_cannot_be_written(
     google(server)
     path = token_file(tmp_path / "t", server, life_s=-1)
 
-    def full(path, text):
+    def full(path, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("daemon.outside.drive.auth.write_private", full)
+    monkeypatch.setattr("daemon.outside.disk.write", full)
 
     assert make_drive(server.url, OAuthUser(None, path)).get("f1").file_id == "f1"
-
-
-def test_a_private_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
-    path = tmp_path / "t"
-    write_private(path, "old")
-
-    def broken(handle):
-        raise OSError(5, "I/O error")
-
-    monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(OSError):
-        write_private(path, "new")
-
-    assert path.read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["t"]
 
 
 def service_account(path: Path, server) -> Path:

@@ -24,7 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from daemon.outside import spool
+from daemon.outside import disk as files
 from tests.instruments.crash.checker import Checker, differences
 from tests.instruments.crash.points import all_of, kind_of
 from tests.instruments.crash.processes import ForkedDrive, die_with_parent, run_daemon
@@ -80,7 +80,7 @@ def _no_fsync() -> None:
 
 
 def _no_directory_sync() -> None:
-    spool.sync_directory = _nothing
+    files.sync_directory = _nothing
 
 
 CONTROLS: dict[str, Callable[[], None]] = {
