@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,7 +14,7 @@ from daemon import __version__
 from daemon.outside.clock import Clock
 from daemon.rules.codes import Code
 from daemon.rules.config import Settings
-from daemon.rules.errors import NotThere, Refused, Scope
+from daemon.rules.errors import NotThere, Refused
 from daemon.service.control import views
 from daemon.service.control.client import ControlClient, NotRunning, UnknownTarget
 from daemon.service.control.views import Answer
@@ -112,6 +113,24 @@ def why(settings: Settings, text: str) -> Answer:
         ) | {"running": False}
 
 
+def code_of(text: str) -> Code:
+    """Return the code that a person typed, in capitals or not.
+
+    Raises:
+        Refused: ``UNKNOWN_CODE``, with the codes that are spelt almost like it.
+    """
+    name = text.strip().upper()
+    if name in Code.__members__:
+        return Code(name)
+    near = get_close_matches(name, Code.__members__, n=3)
+    remedy = (
+        f"Did you mean {' or '.join(near)}?"
+        if near
+        else "sdd-dicom list --held shows the codes of what is held"
+    )
+    raise Refused(Code.UNKNOWN_CODE, f"there is no code {name}", remedy=remedy)
+
+
 def retry(settings: Settings, texts: Sequence[str], *, every: bool, reason: str) -> Answer:
     """Clear holds and waits, in the daemon or, while none runs, in the ledger itself."""
     named = [on_drive(settings, text) for text in texts]
@@ -206,23 +225,13 @@ def _must_be_readable(path: Path) -> None:
     except PermissionError:
         raise _not_allowed(path) from None
     if not there:
-        raise Refused(
-            Code.NO_LEDGER,
-            f"the daemon does not run, and there is no ledger at {path}",
-            remedy="Start it: systemctl start sdd-dicom (or: sdd-dicom run)",
-            scope=Scope.SERVICE,
-        )
+        raise Refused(Code.NO_LEDGER, f"the daemon does not run, and there is no ledger at {path}")
     if not os.access(path, os.R_OK):
         raise _not_allowed(path)
 
 
 def _not_allowed(path: Path) -> Refused:
-    return Refused(
-        Code.NOT_ALLOWED,
-        f"the daemon does not run, and this account may not use {path}",
-        remedy="Use the account of the service (sudo -u sdd-dicom …), or start the daemon",
-        scope=Scope.SERVICE,
-    )
+    return Refused(Code.NOT_ALLOWED, f"the daemon does not run, and this account may not use {path}")
 
 
 def _wait(seconds: float, stop: threading.Event) -> None:

@@ -261,7 +261,8 @@ def retry(
         tell("Name what to try again: targets, or --all, or --reason R; one of the three.")
         tell("  → sdd-dicom list --held shows what is held; sdd-dicom retry --help explains")
         return USAGE
-    done = answers.retry(settings_of(config), targets or [], every=every, reason=reason.upper())
+    code = answers.code_of(reason) if reason else ""
+    done = answers.retry(settings_of(config), targets or [], every=every, reason=code)
     if done["files"] or done["series"]:
         files, series = counted(done["files"], "file"), counted(done["series"], "series", "series")
         typer.echo(f"Tried again{_later(done)}: {files}, {series}.")

@@ -12,32 +12,21 @@ import typer
 from loguru import logger
 
 from daemon.outside import log
-from daemon.rules.codes import Code
+from daemon.rules.codes import Exit
 from daemon.rules.config import ConfigError, Settings, load
 from daemon.rules.config.settings import Logging
-from daemon.rules.errors import Transient, Trouble
+from daemon.rules.errors import Trouble
 
 P = ParamSpec("P")
 
-OK, BUG, USAGE, HELD, WAITING = 0, 1, 2, 3, 4
-UNAVAILABLE, TRY_AGAIN, NOT_ALLOWED, BAD_CONFIGURATION = 69, 75, 77, 78
-INTERRUPTED = 130
+OK, BUG, USAGE, HELD, WAITING = Exit.OK, Exit.BUG, Exit.USAGE, Exit.HELD, Exit.WAITING
+UNAVAILABLE, TRY_AGAIN, NOT_ALLOWED = Exit.UNAVAILABLE, Exit.TRY_AGAIN, Exit.NOT_ALLOWED
+BAD_CONFIGURATION, INTERRUPTED = Exit.BAD_CONFIGURATION, Exit.INTERRUPTED
 _QUIET = Logging(level="WARNING")
 _ERROR = "<3>"
 """Source: sd-daemon(3)."""
 _logs: list[Path] = []
 """Where the daemon's log is, once the configuration is read."""
-_BY_CODE = {
-    Code.NOT_RUNNING: UNAVAILABLE,
-    Code.NO_LEDGER: UNAVAILABLE,
-    Code.CONTROL_DENIED: NOT_ALLOWED,
-    Code.NOT_ALLOWED: NOT_ALLOWED,
-    Code.UNKNOWN_TARGET: USAGE,
-    Code.PORT_TAKEN: UNAVAILABLE,
-    Code.LOGIN_TIMEOUT: NOT_ALLOWED,
-    Code.LOGIN_DENIED: NOT_ALLOWED,
-    Code.TOKEN_UNWRITABLE: NOT_ALLOWED,
-}
 
 
 def guarded(command: Callable[P, int]) -> Callable[P, None]:
@@ -95,9 +84,7 @@ def told(trouble: Trouble) -> int:
     tell(f"{trouble.code}: {trouble.what}")
     if trouble.remedy:
         tell(f"  → {trouble.remedy}")
-    if trouble.code in _BY_CODE:
-        return _BY_CODE[trouble.code]
-    return TRY_AGAIN if isinstance(trouble, Transient) else exit_code_of(trouble)
+    return exit_code_of(trouble)
 
 
 def nobody_listens() -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from daemon.cli.format import counted, duration, size, when
-from daemon.rules.codes import IgnoreReason
 from daemon.rules.readiness import Block, How
+from daemon.rules.verdict_table import IGNORED
 
 Row = Mapping[str, Any]
 
@@ -17,12 +17,7 @@ _WHEREABOUTS = {
     "UNREADABLE": "Drive shows it, but this account may not read it any more.",
     "GONE": "Drive does not show it any more: deleted, or out of this account's sight.",
 }
-_IGNORED: dict[str, str] = {
-    IgnoreReason.NOT_DICOM: "it is no DICOM file",
-    IgnoreReason.DICOMDIR: "it is a DICOMDIR: a table of contents, which is not needed",
-    IgnoreReason.EMPTY_FILE: "it is empty",
-    IgnoreReason.GOOGLE_DOC: "it is a Google document, which has no bytes of its own",
-}
+_IGNORED: Mapping[str, str] = {reason.value: text for reason, text in IGNORED.items()}
 _SETTLED: dict[str, str] = {
     How.QUIET: "no new instance came for series.quiet_s, and everything in its exam folder was read",
     How.AT_ONCE: "everything in its exam folder was read; it did not wait for late instances (run --once, or series.quiet_s = 0)",

@@ -5,7 +5,48 @@ A code is stable: it stands in the ledger, in `held.tsv`, in manifests and in sc
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
+
+
+class Kind(StrEnum):
+    """What to do about an error."""
+
+    TRANSIENT = "transient"
+    """Wait and try again."""
+    REFUSED = "refused"
+    """Hold, with a remedy, until a person acts."""
+    BUG = "bug"
+    """Ours: logged with its traceback, the item is held."""
+
+
+class Scope(StrEnum):
+    """How far an error reaches; a closed scope pauses and is probed until it opens."""
+
+    ITEM = "item"
+    FOLDER = "folder"
+    UPLOADS = "uploads"
+    DOWNLOADS = "downloads"
+    DISK = "disk"
+    """What needs the local disk: downloads and conversions."""
+    SERVICE = "service"
+
+
+class Exit(IntEnum):
+    """How the program ends; from 64 on the numbers of sysexits.h."""
+
+    OK = 0
+    BUG = 1
+    """A fault of sdd-dicom, or of this machine."""
+    USAGE = 2
+    HELD = 3
+    """`run --once`: something is held."""
+    WAITING = 4
+    """`run --once`: only items that must wait longer than a minute are left."""
+    UNAVAILABLE = 69
+    TRY_AGAIN = 75
+    NOT_ALLOWED = 77
+    BAD_CONFIGURATION = 78
+    INTERRUPTED = 130
 
 
 class Code(StrEnum):
@@ -119,6 +160,7 @@ class Code(StrEnum):
     TOO_MANY_SESSIONS = "TOO_MANY_SESSIONS"
     TOO_SLOW = "TOO_SLOW"
     TRUNCATED = "TRUNCATED"
+    UNKNOWN_CODE = "UNKNOWN_CODE"
     UNKNOWN_TARGET = "UNKNOWN_TARGET"
     UNPACKED_TOO_LARGE = "UNPACKED_TOO_LARGE"
     UNSUPPORTED_SYNTAX = "UNSUPPORTED_SYNTAX"

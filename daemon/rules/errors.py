@@ -10,32 +10,11 @@ Texts (`what`, `remedy`) reach logs and `held.tsv`: they hold ids, counts and co
 from __future__ import annotations
 
 import errno
-from enum import StrEnum
 
+from daemon.rules.code_table import CODES
 from daemon.rules.codes import Code
-
-
-class Kind(StrEnum):
-    """What to do about an error."""
-
-    TRANSIENT = "transient"
-    """Wait and try again."""
-    REFUSED = "refused"
-    """Hold, with a remedy, until a person acts."""
-    BUG = "bug"
-    """Ours: logged with its traceback, the item is held."""
-
-
-class Scope(StrEnum):
-    """How far an error reaches; a closed scope pauses and is probed until it opens."""
-
-    ITEM = "item"
-    FOLDER = "folder"
-    UPLOADS = "uploads"
-    DOWNLOADS = "downloads"
-    DISK = "disk"
-    """What needs the local disk: downloads and conversions."""
-    SERVICE = "service"
+from daemon.rules.codes import Kind as Kind
+from daemon.rules.codes import Scope as Scope
 
 
 class Trouble(Exception):
@@ -44,8 +23,8 @@ class Trouble(Exception):
     Args:
         code: which trouble it is (`codes.py`).
         what: what happened, to which thing (by id).
-        remedy: what a person can do; empty for transient troubles.
-        scope: how far it reaches.
+        remedy: what a person can do, where the raiser has facts to add; None: the text of `code_table.py`.
+        scope: how far it reaches, where the request decides; None: the scope of `code_table.py`.
         retry_after_s: the wait that the other side asked for, seconds; None: our own backoff.
     """
 
@@ -56,15 +35,17 @@ class Trouble(Exception):
         code: Code,
         what: str,
         *,
-        remedy: str = "",
-        scope: Scope = Scope.ITEM,
+        remedy: str | None = None,
+        scope: Scope | None = None,
         retry_after_s: float | None = None,
     ) -> None:
+        entry = CODES[code]
+        remedy = entry.remedy if remedy is None else remedy
         super().__init__(f"{code}: {what}" + (f" — {remedy}" if remedy else ""))
         self.code = code
         self.what = what
         self.remedy = remedy
-        self.scope = scope
+        self.scope: Scope = scope or entry.scope or Scope.ITEM
         self.retry_after_s = retry_after_s
 
 
@@ -84,7 +65,7 @@ class NotThere(Refused):
     """Drive answered 404 for an id: gone, or out of this account's sight. The caller knows which it means."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(Code.NOT_FOUND, what, remedy="Check that the account still has access")
+        super().__init__(Code.NOT_FOUND, what)
 
 
 class PageTokenRefused(Refused):
@@ -119,12 +100,7 @@ _FAILS = frozenset(
 
 def disk_full(what: str) -> Transient:
     """Return the trouble of a disk without room; it is nobody's fault, and passes when somebody makes room."""
-    return Transient(
-        Code.DISK_FULL,
-        what,
-        remedy="Make room on the disk of the state directory; the daemon goes on by itself",
-        scope=Scope.DISK,
-    )
+    return Transient(Code.DISK_FULL, what)
 
 
 def of_the_disk(exc: BaseException) -> Transient | None:
@@ -138,9 +114,6 @@ def of_the_disk(exc: BaseException) -> Transient | None:
         return disk_full("a write found no room on the disk")
     if exc.errno in _FAILS:
         return Transient(
-            Code.DISK_FAILS,
-            f"the state directory cannot be used ({errno.errorcode[exc.errno or 0]})",
-            remedy="Check the disk of the state directory, that it is mounted writable and whose it is",
-            scope=Scope.DISK,
+            Code.DISK_FAILS, f"the state directory cannot be used ({errno.errorcode[exc.errno or 0]})"
         )
     return None

@@ -17,16 +17,9 @@ from statistics import median_low
 from daemon.rules.codes import VerdictCode
 from daemon.rules.model import Instance, Verdict
 from daemon.rules.spacing import Place, Remark, Vector, check_spacing
+from daemon.rules.verdict_table import VERDICTS
 
-NOT_A_VOLUME = frozenset(
-    {
-        VerdictCode.SINGLE_SLICE,
-        VerdictCode.NO_GEOMETRY,
-        VerdictCode.DUPLICATE_POSITION,
-        VerdictCode.SLICES_MISSING,
-        VerdictCode.NO_IMAGE,
-    }
-)
+NOT_A_VOLUME = frozenset(code for code, entry in VERDICTS.items() if entry.usable == "no")
 """Codes that make a delivery ``no``: its plain volume is not one, or shows less than was sent. All others: ``with-care``."""
 
 ORIENTATION_TOLERANCE = 2e-3

@@ -72,11 +72,7 @@ class Connection:
             try:
                 local.start()
             except DriveDidNotStart as exc:
-                raise Unusable(
-                    Code.LOCAL_DRIVE,
-                    str(exc),
-                    "Is it served already (sdd-dicom drive serve), or may this account not write there?",
-                ) from exc
+                raise Unusable(Code.LOCAL_DRIVE, str(exc)) from exc
             self._local, self._token = local, token
         return LocalToken(self._token)
 

@@ -10,6 +10,7 @@ from loguru import logger
 from daemon.outside.ledger import FileRow, RevisionRow
 from daemon.rules.backoff import Backoff
 from daemon.rules.breakers import PROBES
+from daemon.rules.code_table import CODES
 from daemon.rules.codes import Code
 from daemon.rules.errors import Kind, Scope, Transient, Trouble, of_the_disk
 from daemon.service.suspensions import suspend, suspend_folder
@@ -73,10 +74,7 @@ class Failures:
             return None  # no failure of the item: the next start takes the step again, at once
         if not isinstance(exc, Trouble):
             logger.opt(exception=exc).error("BUG: a step failed; its item is held")
-            return (
-                Code.BUG,
-                "This is a fault of sdd-dicom: report the traceback in the log; `sdd-dicom retry` tries again",
-            )
+            return Code.BUG, CODES[Code.BUG].remedy
         if exc.scope not in (Scope.ITEM, Scope.FOLDER):
             suspend(self._context, exc)
             if exc.scope in (Scope.SERVICE, *LANE_SCOPES[lane]):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from daemon.outside import disk
 from daemon.rules.codes import Code
-from daemon.rules.errors import Refused, Scope
+from daemon.rules.errors import Refused
 
 
 def lock(state_dir: Path, lock_file: Path) -> int:
@@ -24,10 +24,5 @@ def lock(state_dir: Path, lock_file: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise Refused(
-            Code.LOCKED,
-            f"another daemon works on {state_dir}",
-            remedy="Stop it first (systemctl stop sdd-dicom), or use another state.dir",
-            scope=Scope.SERVICE,
-        ) from None
+        raise Refused(Code.LOCKED, f"another daemon works on {state_dir}") from None
     return descriptor

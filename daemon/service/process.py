@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from loguru import logger
 
-from daemon.rules.codes import Code
-from daemon.rules.errors import Kind, Scope, Transient, Trouble
+from daemon.rules.code_table import CODES
+from daemon.rules.codes import Exit
+from daemon.rules.errors import Kind, Transient, Trouble
 from daemon.service.parts import Parts
 from daemon.service.resources import Resources
 from daemon.service.workers import Workers
@@ -32,40 +33,13 @@ class Stop(Exception):
         self.trouble = trouble
 
 
-def exit_code_of(trouble: Trouble) -> int:
-    """Return the exit code for a trouble found at start (sysexits.h: 69 unavailable, 75 tempfail, 77 noperm)."""
-    if isinstance(trouble, Unusable) or trouble.code in FOLDERS:
-        return 69
-    if trouble.code == Code.LOCKED:
-        return 75
-    if trouble.scope in (Scope.SERVICE, Scope.UPLOADS) and trouble.code in CREDENTIALS:
-        return 77
-    if trouble.code in STATE:
-        return 78
-    return 1
-
-
-CREDENTIALS = frozenset(
-    {
-        Code.LOGIN_LOST,
-        Code.NO_TOKEN,
-        Code.TOKEN_UNREADABLE,
-        Code.NO_CLIENT_FILE,
-        Code.CLIENT_FILE_UNREADABLE,
-        Code.CLIENT_REFUSED,
-    }
-    | {
-        Code.NO_SERVICE_ACCOUNT_FILE,
-        Code.SERVICE_ACCOUNT_UNREADABLE,
-        Code.SCOPE_MISSING,
-        Code.APP_NOT_AUTHORIZED,
-    }
-    | {Code.API_DISABLED, Code.DOMAIN_POLICY}
-)
-FOLDERS = frozenset({Code.SHARED_DRIVE_GONE, Code.NOT_A_MEMBER})
-"""Beside `Unusable`: the drive that holds the folders cannot be reached."""
-STATE = frozenset({Code.LEDGER_DAMAGED, Code.LEDGER_VERSION, Code.STATE_UNUSABLE})
-"""The state directory cannot be used: another start does not help, a person must repair it."""
+def exit_code_of(trouble: Trouble) -> Exit:
+    """Return the exit code for a trouble that ends the program; see `codes.Exit`."""
+    if trouble.kind is Kind.TRANSIENT:
+        return Exit.TRY_AGAIN
+    if isinstance(trouble, Unusable):
+        return Exit.UNAVAILABLE
+    return CODES[trouble.code].exit_code
 
 
 def stop_on_signals(stop: threading.Event) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 import time
 
+from daemon.rules.code_table import CODES
 from daemon.rules.codes import Code
 from daemon.rules.errors import Scope, Transient
 from daemon.service.parts import Parts
 from daemon.service.standing import settling_now
 from daemon.service.suspensions import resume, suspend
 from daemon.steps.pipeline import LANE_SCOPES, Lane
-
-_TOO_SMALL = "Raise work.spool_max_gb or lower work.disk_reserve_gb on a larger disk, then `sdd-dicom retry`"
 
 
 class Rounds:
@@ -108,10 +107,11 @@ class Rounds:
             return 1
         if started := parts.workers.fill(overdraw=True):
             return started
+        remedy = CODES[Code.SPOOL_TOO_SMALL].remedy
         gathering = ledger.revisions.gathering()
         for revision in gathering:
-            ledger.revisions.hold(revision, Code.SPOOL_TOO_SMALL, _TOO_SMALL, now)
+            ledger.revisions.hold(revision, Code.SPOOL_TOO_SMALL, remedy, now)
         if not gathering:
             for row in ledger.files.due(now, 1):
-                ledger.files.hold(row, Code.SPOOL_TOO_SMALL, _TOO_SMALL, now)
+                ledger.files.hold(row, Code.SPOOL_TOO_SMALL, remedy, now)
         return 1

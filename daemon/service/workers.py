@@ -226,9 +226,7 @@ class Workers:
             logger.error("A step's outcome could not be written: {}", type(met).__name__)
             if not (isinstance(exc, Trouble) and exc.scope in (Scope.SERVICE, Scope.DISK)):
                 # Without a pause the row would be taken again at once, and fail again, as fast as the machine can.
-                exc = Transient(
-                    Code.LEDGER_FAILED, f"a step's outcome met {type(met).__name__}", scope=Scope.SERVICE
-                )
+                exc = Transient(Code.LEDGER_FAILED, f"a step's outcome met {type(met).__name__}")
             if not self._stopping:
                 suspend(self._context, exc)
         finally:

@@ -47,9 +47,7 @@ def convert(context: Context, revision: RevisionRow) -> Converted | Ignored:
     selection = select(members)
     if selection.identity_conflict:
         raise Refused(
-            Code.IDENTITY_CONFLICT,
-            f"instances of one series disagree: {selection.identity_conflict}",
-            remedy="Remove the files that belong to somebody else, or give them a SeriesInstanceUID of their own",
+            Code.IDENTITY_CONFLICT, f"instances of one series disagree: {selection.identity_conflict}"
         )
     if selection.ignored_reason:
         return Ignored(selection.ignored_reason, selection.dropped)

@@ -25,7 +25,7 @@ _CLOSED = frozenset({Code.NO_PERMISSION, Code.FORBIDDEN, Code.TOO_DEEP})
 class Unusable(Refused):
     """A configured folder cannot be used: at start the program ends with 69."""
 
-    def __init__(self, code: Code, what: str, remedy: str) -> None:
+    def __init__(self, code: Code, what: str, remedy: str | None = None) -> None:
         super().__init__(code, what, remedy=remedy, scope=Scope.SERVICE)
 
 
@@ -77,11 +77,7 @@ def find_source(drive: Drive, ledger: Ledger | None, settings: Settings) -> File
         return before
     found = find_folder(drive, reference, "source")
     if found is None:
-        raise Unusable(
-            Code.SOURCE_MISSING,
-            "the source folder does not exist, or this account cannot see it",
-            "Create it, share it with the account, or correct drive.source",
-        )
+        raise Unusable(Code.SOURCE_MISSING, "the source folder does not exist, or this account cannot see it")
     return found
 
 
@@ -159,7 +155,6 @@ def _find_output(
             raise Unusable(
                 Code.OUTPUT_MISSING,
                 f"the output folder {reference.value} does not exist, or this account cannot see it",
-                "Share it with the account as Editor, or correct drive.output",
             )
         return found, False
     found, missing = _walk(drive, reference, "output")
@@ -233,14 +228,11 @@ def check_output(drive: Drive, source: File, output: File) -> None:
             raise Unusable(
                 Code.OUTPUT_INSIDE_SOURCE,
                 f"the output folder {output.file_id} lies in the source folder {source.file_id}",
-                "Choose a folder beside the source for drive.output",
             )
         here = _parent(drive, here)
     if not output.can_add_children:
         raise Unusable(
-            Code.OUTPUT_NOT_WRITABLE,
-            f"this account cannot write into the output folder {output.file_id}",
-            "Share it with the account as Editor",
+            Code.OUTPUT_NOT_WRITABLE, f"this account cannot write into the output folder {output.file_id}"
         )
 
 

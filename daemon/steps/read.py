@@ -51,11 +51,7 @@ def fetch(context: Context, row: FileRow) -> bool:
     if context.spool.has_input(row.file_id, row.head_revision_id, row.size_bytes):
         return False
     if not row.md5_checksum:
-        raise Refused(
-            Code.NO_CHECKSUM,
-            f"Drive names no md5 for file {row.file_id}",
-            remedy="Upload the file again, so that its bytes can be checked",
-        )
+        raise Refused(Code.NO_CHECKSUM, f"Drive names no md5 for file {row.file_id}")
     with context.spool.receiving(row.file_id, row.head_revision_id) as incoming:
         try:
             context.drive.download(_as_drive_file(context, row), incoming, resume=True)
@@ -125,8 +121,4 @@ def fetch_inputs(context: Context, revision: RevisionRow) -> None:
 
 
 def _inputs_gone(row: FileRow) -> Refused:
-    return Refused(
-        Code.INPUTS_GONE,
-        f"file {row.file_id} can no longer be read",
-        remedy="Put the file back (or upload it again); the next revision then starts by itself",
-    )
+    return Refused(Code.INPUTS_GONE, f"file {row.file_id} can no longer be read")

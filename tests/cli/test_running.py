@@ -163,7 +163,7 @@ def test_retry_tries_what_is_held(running: House) -> None:
         assert done.code == 0
         assert "1 file, 0 series" in done.out
         assert running.do("why", "hidden-name-mixed/hidden-name.dcm").out.count("another try") == before + 1
-    assert "Nothing of that" in running.do("retry", "--reason", "NO_SUCH_CODE").out
+    assert "Nothing of that" in running.do("retry", "--reason", "NO_UID").out
 
 
 def test_pause_and_resume(running: House) -> None:

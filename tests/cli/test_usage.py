@@ -153,3 +153,16 @@ def test_the_program_starts_fast() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
 
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "remedy"),
+    [("TRUNCATD", "Did you mean TRUNCATED"), ("nothing-like-it", "sdd-dicom list --held")],
+    ids=["near", "far"],
+)
+def test_retry_refuses_a_code_that_does_not_exist(typed: str, remedy: str) -> None:
+    """Without this, a misspelt code retries nothing and looks like success."""
+    result = CliRunner().invoke(app, ["retry", "--reason", typed])
+
+    assert result.exit_code == 2
+    assert remedy in result.output

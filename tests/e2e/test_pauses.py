@@ -15,6 +15,7 @@ from daemon.cli.phantom import Phantom, write_series
 from daemon.outside.volumes import nifti
 from daemon.rules import breakers
 from daemon.rules.backoff import Backoff
+from daemon.rules.codes import Code
 from daemon.rules.errors import NotThere, PageTokenRefused, Refused, Scope, Transient, Trouble
 from daemon.rules.outcomes import Filed
 from daemon.service.suspensions import suspend_loop
@@ -224,7 +225,9 @@ def test_a_404_on_what_has_no_id_pauses_the_service(world: World, running: Runni
     delivered(world, running, {18: (1, 4), 19: (1, 4)})
 
 
-@pytest.mark.parametrize("trouble", [NotThere("it is gone"), PageTokenRefused("no"), Refused("X", "what")])
+@pytest.mark.parametrize(
+    "trouble", [NotThere("it is gone"), PageTokenRefused("no"), Refused(Code.FORBIDDEN, "what")]
+)
 def test_whatever_a_loop_meets_pauses_the_service(running: RunningDaemon, trouble: Trouble) -> None:
     """Each kind of trouble is made in its own way; in a loop all of them concern the whole."""
     running.rest()

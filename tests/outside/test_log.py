@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset
 from daemon.outside.log import setup as log
 from daemon.outside.log.file import JsonLog
 from daemon.outside.log.safe import FRAMES, scrub, traceback_text
+from daemon.rules.codes import Code
 from daemon.rules.config.settings import Logging
 from daemon.rules.config.values import Rotation
 from daemon.rules.errors import Refused, Transient
@@ -439,7 +440,7 @@ def test_tokens_and_upload_sessions_are_removed_from_whatever_is_said(
 
     logger.info("Said: {}", text)
     logger.bind(where=text).info("Bound")
-    logger.opt(exception=Transient("X", text)).warning("Raised")
+    logger.opt(exception=Transient(Code.TIMEOUT, text)).warning("Raised")
 
     assert secret not in output.everything()
     assert output.everything().count("[removed]") >= 5

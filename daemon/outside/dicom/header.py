@@ -120,11 +120,7 @@ def _unmarked(start: bytes, stream: BinaryIO) -> str:
     if start.startswith(_ARCHIVES) or start[257:262] == b"ustar":
         if _is_harmless(start, stream):
             raise NotAnInput(IgnoreReason.NOT_DICOM)
-        raise Refused(
-            Code.ARCHIVE_UNSUPPORTED,
-            "The file is an archive; archives are not unpacked yet",
-            remedy="Unpack it and upload the files that it holds",
-        )
+        raise Refused(Code.ARCHIVE_UNSUPPORTED, "The file is an archive; archives are not unpacked yet")
     certainty = parsing.looks_like_start(start)
     if not certainty:
         raise NotAnInput(IgnoreReason.NOT_DICOM)
@@ -207,11 +203,7 @@ def _instance(header: values.Header, meta: values.Header, opening: Opening, has_
         if not uid
     ]
     if missing:
-        raise Refused(
-            Code.NO_UID,
-            f"The header has no valid {' and no valid '.join(missing)}",
-            remedy="Export the exam again, or anonymise it with a tool that keeps or replaces UIDs",
-        )
+        raise Refused(Code.NO_UID, f"The header has no valid {' and no valid '.join(missing)}")
     sop_class = header.uid(0x00080016) or meta.uid(0x00020002)
     rows, columns = header.integer(0x00280010), header.integer(0x00280011)
     return Instance(
@@ -266,8 +258,4 @@ def _with_frames(instance: Instance, planes: Planes) -> Instance:
 
 
 def damaged(why: str) -> Refused:
-    return Refused(
-        Code.DAMAGED,
-        f"The file starts as DICOM but cannot be read: {why}",
-        remedy="Export and upload this file again",
-    )
+    return Refused(Code.DAMAGED, f"The file starts as DICOM but cannot be read: {why}")

@@ -57,4 +57,4 @@ def _needed_bytes(tag: int, header: values.Header) -> int | None:
 
 
 def truncated(what: str) -> Refused:
-    return Refused(Code.TRUNCATED, what, remedy="The upload or the export broke off: upload this file again")
+    return Refused(Code.TRUNCATED, what)

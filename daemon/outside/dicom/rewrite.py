@@ -95,9 +95,7 @@ def _rewrite(stream: BinaryIO, out: BinaryIO, most_bytes: int) -> None:
             most_bytes -= len(data)
             if most_bytes < 0:
                 raise Refused(
-                    Code.UNPACKED_TOO_LARGE,
-                    "The deflated images of the series take more room than there is",
-                    remedy="Make room in the spool (work.spool_max_gb) and on its disk, then retry; or export without deflate",
+                    Code.UNPACKED_TOO_LARGE, "The deflated images of the series take more room than there is"
                 )
             out.write(data)
     else:

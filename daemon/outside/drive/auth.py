@@ -28,8 +28,9 @@ from loguru import logger
 from oauthlib.oauth2 import OAuth2Error  # type: ignore[import-untyped]
 
 from daemon.outside import disk
-from daemon.outside.drive.errors import LOGIN, login_lost
+from daemon.outside.drive.errors import login_lost
 from daemon.outside.drive.wire import Dropped
+from daemon.rules.code_table import LOGIN
 from daemon.rules.codes import Code
 from daemon.rules.errors import Refused, Scope, Transient, Trouble
 
@@ -91,14 +92,13 @@ class ServiceAccount:
                 _refresh(credentials, request, _SERVICE_ACCOUNT_REMEDY)
 
     def _load(self) -> google.oauth2.service_account.Credentials:
-        remedy = "Set auth.service_account_file to the JSON key of the service account"
-        info = _read_json(self._file, Code.NO_SERVICE_ACCOUNT_FILE, Code.SERVICE_ACCOUNT_UNREADABLE, remedy)
+        info = _read_json(self._file, Code.NO_SERVICE_ACCOUNT_FILE, Code.SERVICE_ACCOUNT_UNREADABLE)
         try:
             credentials = google.oauth2.service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
                 info, scopes=list(SCOPES)
             )
         except (ValueError, KeyError, TypeError) as exc:
-            raise _unusable(Code.SERVICE_ACCOUNT_UNREADABLE, self._file, remedy) from exc
+            raise _unusable(Code.SERVICE_ACCOUNT_UNREADABLE, self._file) from exc
         if self._impersonate:
             credentials = credentials.with_subject(self._impersonate)
         loaded: google.oauth2.service_account.Credentials = credentials
@@ -145,15 +145,15 @@ class OAuthUser:
                 logger.warning("The token file cannot be written ({})", exc.strerror)
 
     def _load(self) -> google.oauth2.credentials.Credentials:
-        info = _read_json(self._token_file, Code.NO_TOKEN, Code.TOKEN_UNREADABLE, LOGIN)
+        info = _read_json(self._token_file, Code.NO_TOKEN, Code.TOKEN_UNREADABLE)
         if not info.get("client_id") or not info.get("client_secret"):
             info = {**client_of(self._client_file)[1], **info}
         if not info.get("refresh_token"):
-            raise _unusable(Code.TOKEN_UNREADABLE, self._token_file, LOGIN)
+            raise _unusable(Code.TOKEN_UNREADABLE, self._token_file)
         try:
             credentials = google.oauth2.credentials.Credentials.from_authorized_user_info(info)  # type: ignore[no-untyped-call]
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            raise _unusable(Code.TOKEN_UNREADABLE, self._token_file, LOGIN) from exc
+            raise _unusable(Code.TOKEN_UNREADABLE, self._token_file) from exc
         # from_authorized_user_info always sets Google's own endpoint.
         uri = self._token_uri or info.get("token_uri") or GOOGLE_TOKEN_URI
         loaded: google.oauth2.credentials.Credentials = credentials.with_token_uri(uri)
@@ -170,7 +170,7 @@ def _refresh(credentials: Any, request: google.auth.transport.Request, remedy: s
     except (OSError, http.client.HTTPException, Dropped, TypeError, ValueError, KeyError) as exc:
         # The last three: a portal's page with a 200 makes google-auth stumble instead of saying so.
         what = f"The token server cannot be reached ({type(exc).__name__})"
-        raise Transient(Code.TOKEN_SERVER, what, scope=Scope.SERVICE) from exc
+        raise Transient(Code.TOKEN_SERVER, what) from exc
 
 
 def trouble_of(exc: google.auth.exceptions.GoogleAuthError, remedy: str = LOGIN) -> Trouble:
@@ -184,41 +184,35 @@ def trouble_of(exc: google.auth.exceptions.GoogleAuthError, remedy: str = LOGIN)
                 Code.CLIENT_REFUSED,
                 f"The token server says {error}",
                 remedy=f"Check the OAuth client in the Cloud project, then: {remedy}",
-                scope=Scope.SERVICE,
             )
-    return Transient(
-        Code.TOKEN_SERVER, f"No access token just now ({type(exc).__name__})", scope=Scope.SERVICE
-    )
+    return Transient(Code.TOKEN_SERVER, f"No access token just now ({type(exc).__name__})")
 
 
 def client_of(client_file: Path | None) -> tuple[str, dict[str, Any]]:
     """Return the kind (``installed`` or ``web``) and the settings of an OAuth client file. Raises Refused."""
-    remedy = (
-        "Create an OAuth client of type Desktop app in the Cloud project, set auth.client_file to its JSON"
-    )
     if client_file is None:
-        raise Refused(Code.NO_CLIENT_FILE, "No OAuth client file is set", remedy=remedy, scope=Scope.SERVICE)
-    data = _read_json(client_file, Code.NO_CLIENT_FILE, Code.CLIENT_FILE_UNREADABLE, remedy)
+        raise Refused(Code.NO_CLIENT_FILE, "No OAuth client file is set")
+    data = _read_json(client_file, Code.NO_CLIENT_FILE, Code.CLIENT_FILE_UNREADABLE)
     for kind in ("installed", "web"):
         settings = data.get(kind)
         if isinstance(settings, dict) and settings.get("client_id"):
             return kind, settings
-    raise _unusable(Code.CLIENT_FILE_UNREADABLE, client_file, remedy)
+    raise _unusable(Code.CLIENT_FILE_UNREADABLE, client_file)
 
 
-def _read_json(path: Path, missing: Code, broken: Code, remedy: str) -> dict[str, Any]:
+def _read_json(path: Path, missing: Code, broken: Code) -> dict[str, Any]:
     try:
         data = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as exc:
-        raise Refused(missing, f"{path} does not exist", remedy=remedy, scope=Scope.SERVICE) from exc
+        raise Refused(missing, f"{path} does not exist") from exc
     except (OSError, ValueError, RecursionError) as exc:
-        raise _unusable(broken, path, remedy) from exc
+        raise _unusable(broken, path) from exc
     if not isinstance(data, dict):
-        raise _unusable(broken, path, remedy)
+        raise _unusable(broken, path)
     return data
 
 
-def _unusable(code: Code, path: Path, remedy: str) -> Refused:
+def _unusable(code: Code, path: Path, remedy: str | None = None) -> Refused:
     return Refused(
         code, f"{path} cannot be read or is not what it should be", remedy=remedy, scope=Scope.SERVICE
     )
@@ -291,22 +285,18 @@ def login(
                 prompt="consent",
             )
         except WSGITimeoutError as exc:
-            raise _no_login(Code.LOGIN_TIMEOUT, f"No consent within {timeout_s:.0f} s", LOGIN) from exc
+            raise _no_login(Code.LOGIN_TIMEOUT, f"No consent within {timeout_s:.0f} s") from exc
         except Warning as exc:  # oauthlib raises one when other scopes were granted than asked for
             remedy = f"{LOGIN}, and leave every box ticked"
             raise _no_login(Code.SCOPE_MISSING, "Not all of the access was granted", remedy) from exc
         except OAuth2Error as exc:
-            raise _no_login(Code.LOGIN_DENIED, f"The login ended with {exc.error}", LOGIN) from exc
+            raise _no_login(Code.LOGIN_DENIED, f"The login ended with {exc.error}") from exc
         except (ValueError, KeyError) as exc:
-            raise _no_login(Code.LOGIN_DENIED, "The login brought no token that can be read", LOGIN) from exc
+            raise _no_login(Code.LOGIN_DENIED, "The login brought no token that can be read") from exc
         except OSError as exc:
             if exc.errno in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
-                raise _no_login(
-                    Code.PORT_TAKEN, f"Port {port} cannot be used", "Choose another with --port"
-                ) from exc
-            raise Transient(
-                Code.TOKEN_SERVER, f"Not reachable ({type(exc).__name__})", scope=Scope.SERVICE
-            ) from exc
+                raise _no_login(Code.PORT_TAKEN, f"Port {port} cannot be used") from exc
+            raise Transient(Code.TOKEN_SERVER, f"Not reachable ({type(exc).__name__})") from exc
     if not credentials.refresh_token:
         remedy = f"Remove the app at myaccount.google.com/permissions, then: {LOGIN}"
         raise _no_login(Code.LOGIN_DENIED, "The login brought no refresh token", remedy)
@@ -318,7 +308,7 @@ def login(
     return token_file
 
 
-def _no_login(code: Code, what: str, remedy: str) -> Refused:
+def _no_login(code: Code, what: str, remedy: str | None = None) -> Refused:
     return Refused(code, what, remedy=remedy, scope=Scope.SERVICE)
 
 

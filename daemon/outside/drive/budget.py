@@ -19,7 +19,7 @@ from loguru import logger
 
 from daemon.outside import disk
 from daemon.rules.codes import Code
-from daemon.rules.errors import Scope, Transient
+from daemon.rules.errors import Transient
 
 DAY_S = 86_400.0
 KEPT_BACK = 0.05
@@ -138,7 +138,6 @@ class Budget:
             Code.BUDGET_SPENT,
             f"today's budget is spent ({what}); the day ends at midnight UTC",
             remedy=f"Wait for the next day, or raise {key} (Google bills what exceeds its thresholds) and restart",
-            scope=Scope.DOWNLOADS,
             retry_after_s=wait_s,
         )
 

@@ -61,9 +61,7 @@ class Download:
                 remedy="Upload it as a plain file",
             )
         if not file.md5_checksum:
-            raise Refused(
-                Code.NO_CHECKSUM, f"Drive gives no md5 for {file.file_id}", remedy="Upload the file once more"
-            )
+            raise Refused(Code.NO_CHECKSUM, f"Drive gives no md5 for {file.file_id}")
         if file.size_bytes <= transfers.CHUNK_BYTES:
             self._target.write_bytes(self._at_once() if file.size_bytes else self._nothing())
             self._progress(file.size_bytes)

@@ -17,16 +17,14 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any
 
+from daemon.rules.code_table import CODES
 from daemon.rules.codes import Code
 from daemon.rules.errors import NotThere, PageTokenRefused, Refused, Scope, Transient, Trouble
 
 RETRY_AFTER_MOST_S = 600.0
 HOUR_S = 3600.0
 
-LOGIN = "Run: sdd-dicom login"
-SHARE_INPUT = "Give the account at least Viewer access to it"
 SHARE_OUTPUT = "Share the output folder with the account as Editor; the daemon goes on by itself"
-FREE_SPACE = "Free or buy storage, or put the output into a shared drive; the daemon goes on by itself"
 
 
 class Act(StrEnum):
@@ -66,96 +64,53 @@ class Rule:
 
     make: type[Transient] | type[Refused]
     code: Code
-    remedy: str = ""
-    scope: Scope | None = None
-    """None: by the act (see `scope_of`)."""
     repeat: bool = False
     slow: bool = False
     retry_after_s: float | None = None
 
 
 _RATE = Rule(Transient, Code.RATE_LIMITED, repeat=True, slow=True)
-_DAY = Rule(
-    Transient, Code.DAILY_LIMIT, "Raise the project's quota or wait", Scope.SERVICE, retry_after_s=HOUR_S
-)
-_FULL = Rule(Transient, Code.STORAGE_FULL, FREE_SPACE, Scope.UPLOADS)
-_DRIVE_FULL = Rule(
-    Transient, Code.DRIVE_FULL, "Delete items for good (the trash counts) or use another drive", Scope.UPLOADS
-)
-_FOLDER_FULL = Rule(
-    Transient,
-    Code.FOLDER_FULL,
-    "Move items out of the folder; 500,000 is its limit; the daemon goes on by itself",
-    Scope.FOLDER,
-)
-_TOO_DEEP = Rule(
-    Refused,
-    Code.TOO_DEEP,
-    "Choose an output folder nearer to the root; 100 levels is the limit",
-    Scope.FOLDER,
-)
+_DAY = Rule(Transient, Code.DAILY_LIMIT, retry_after_s=HOUR_S)
+_FULL = Rule(Transient, Code.STORAGE_FULL)
+_DRIVE_FULL = Rule(Transient, Code.DRIVE_FULL)
+_FOLDER_FULL = Rule(Transient, Code.FOLDER_FULL)
+_TOO_DEEP = Rule(Refused, Code.TOO_DEEP)
 _NO_PERMISSION = Rule(Refused, Code.NO_PERMISSION)
-_SCOPE_MISSING = Rule(Refused, Code.SCOPE_MISSING, LOGIN, Scope.SERVICE)
-_NOT_DOWNLOADABLE = Rule(
-    Refused,
-    Code.NOT_DOWNLOADABLE,
-    "Let its owner allow downloads for viewers, or upload it as a plain file",
-    Scope.ITEM,
-)
-_CANNOT_MOVE = Rule(
-    Refused,
-    Code.CANNOT_MOVE,
-    "Put source, output and staging on the same drive, owned by the account",
-    Scope.ITEM,
-)
+_SCOPE_MISSING = Rule(Refused, Code.SCOPE_MISSING)
+_NOT_DOWNLOADABLE = Rule(Refused, Code.NOT_DOWNLOADABLE)
+_CANNOT_MOVE = Rule(Refused, Code.CANNOT_MOVE)
 
 # The first row that fits any reason of an answer wins, so that the vague ones stand last: Google gives
 # `insufficientPermissions` for a sharing denial and for a wrong scope alike; only `details` tell them apart.
 RULES: Mapping[str, Rule] = {
     "accesstokenscopeinsufficient": _SCOPE_MISSING,
-    "accessnotconfigured": Rule(
-        Refused, Code.API_DISABLED, "Enable the Google Drive API in the Cloud project", Scope.SERVICE
-    ),
-    "servicedisabled": Rule(
-        Refused, Code.API_DISABLED, "Enable the Google Drive API in the Cloud project", Scope.SERVICE
-    ),
-    "domainpolicy": Rule(
-        Refused, Code.DOMAIN_POLICY, "Ask the Workspace administrator to allow Drive apps", Scope.SERVICE
-    ),
+    "accessnotconfigured": Rule(Refused, Code.API_DISABLED),
+    "servicedisabled": Rule(Refused, Code.API_DISABLED),
+    "domainpolicy": Rule(Refused, Code.DOMAIN_POLICY),
     "dailylimitexceeded": _DAY,
     "dailylimitexceededunreg": _DAY,
     "quotaexceeded": _DAY,
-    "downloadquotaexceeded": Rule(
-        Transient,
-        Code.DOWNLOAD_QUOTA,
-        "Wait up to a day, or copy the file",
-        Scope.ITEM,
-        retry_after_s=6 * HOUR_S,
-    ),
+    "downloadquotaexceeded": Rule(Transient, Code.DOWNLOAD_QUOTA, retry_after_s=6 * HOUR_S),
     "storagequotaexceeded": _FULL,
     "teamdrivefilelimitexceeded": _DRIVE_FULL,
     "activeitemcreationlimitexceeded": _DRIVE_FULL,
     "numchildreninnonrootlimitexceeded": _FOLDER_FULL,
     "mydrivehierarchydepthlimitexceeded": _TOO_DEEP,
     "teamdrivehierarchytoodeep": _TOO_DEEP,
-    "urlleaselimitexceeded": Rule(
-        Transient, Code.TOO_MANY_SESSIONS, scope=Scope.UPLOADS, repeat=True, slow=True
-    ),
+    "urlleaselimitexceeded": Rule(Transient, Code.TOO_MANY_SESSIONS, repeat=True, slow=True),
     "ratelimitexceeded": _RATE,
     "userratelimitexceeded": _RATE,
     "sharingratelimitexceeded": _RATE,
     "resourceexhausted": _RATE,
-    "cannotdownloadabusivefile": Rule(
-        Refused, Code.ABUSIVE_FILE, "Google flagged it as harmful; its owner can ask for a review", Scope.ITEM
-    ),
+    "cannotdownloadabusivefile": Rule(Refused, Code.ABUSIVE_FILE),
     "filenotdownloadable": _NOT_DOWNLOADABLE,
     "filenotexportable": _NOT_DOWNLOADABLE,
     "cannotdownloadfile": _NOT_DOWNLOADABLE,
     "downloadrestrictedforrevision": _NOT_DOWNLOADABLE,
     "cannotaddparent": _CANNOT_MOVE,
     "teamdrivesfoldermoveinnotsupported": _CANNOT_MOVE,
-    "teamdrivemembershiprequired": Rule(Refused, Code.NOT_A_MEMBER, "Add the account to the shared drive"),
-    "appnotauthorizedtofile": Rule(Refused, Code.APP_NOT_AUTHORIZED, f"{LOGIN} (scope drive)", Scope.SERVICE),
+    "teamdrivemembershiprequired": Rule(Refused, Code.NOT_A_MEMBER),
+    "appnotauthorizedtofile": Rule(Refused, Code.APP_NOT_AUTHORIZED),
     "insufficientparentpermissions": _NO_PERMISSION,
     "insufficientfilepermissions": _NO_PERMISSION,
     "insufficientpermissions": _NO_PERMISSION,
@@ -240,8 +195,8 @@ def scope_of(rule: Rule, act: Act) -> Scope:
     if rule is _SCOPE_MISSING and act in (Act.CREATE, Act.UPDATE):
         # Reading may be granted: were the service closed, the next poll would open it, and all would fail again.
         return Scope.UPLOADS
-    if rule.scope is not None:
-        return rule.scope
+    if (scope := CODES[rule.code].scope) is not None:
+        return scope
     if rule.make is Transient:
         by_act = {Act.CREATE: Scope.UPLOADS, Act.UPDATE: Scope.UPLOADS, Act.DOWNLOAD: Scope.DOWNLOADS}
         return by_act.get(act, Scope.SERVICE)
@@ -286,13 +241,13 @@ def finding_of_answer(
 
 
 def _by_rule(rule: Rule, said: Body, *, act: Act, what: str, told_s: float | None, status: int) -> Classified:
-    remedy = rule.remedy
+    remedy = None
     if rule is _FULL and "service accounts do not have storage" in said.message.lower():
         remedy = (
             "Service accounts own no storage: put the output into a shared drive, or set auth.impersonate"
         )
-    if rule is _NO_PERMISSION:
-        remedy = SHARE_OUTPUT if act in (Act.CREATE, Act.UPDATE) else SHARE_INPUT
+    if rule is _NO_PERMISSION and act in (Act.CREATE, Act.UPDATE):
+        remedy = SHARE_OUTPUT
     wait_s = rule.retry_after_s if rule.retry_after_s is not None else told_s
     trouble = rule.make(rule.code, what, remedy=remedy, scope=scope_of(rule, act), retry_after_s=wait_s)
     return Classified(trouble, rule.repeat, rule.slow, status=status)
@@ -301,27 +256,22 @@ def _by_rule(rule: Rule, said: Body, *, act: Act, what: str, told_s: float | Non
 def _by_status(status: int, said: Body, *, act: Act, item: str, what: str) -> Trouble:
     if status in (404, 410):
         if said.message.lower().startswith("shared drive not found") or "driveId" in said.locations:
-            return Refused(
-                Code.SHARED_DRIVE_GONE,
-                what,
-                remedy="Check drive.shared_drive_id, and that the account is a member",
-                scope=Scope.SERVICE,
-            )
+            return Refused(Code.SHARED_DRIVE_GONE, what)
         return PageTokenRefused(what) if act is Act.FEED else NotThere(item or what)
     if status == 400 and "pageToken" in said.locations:
         return PageTokenRefused(what)
     if status == 400 and act is Act.CREATE and "not usable" in said.message.lower():
-        return Refused(Code.ID_REFUSED, what, remedy="Reserve a new id")
+        return Refused(Code.ID_REFUSED, what)
     if status == 409:
-        return Refused(Code.CONFLICT, what, remedy="Look at the item in Drive")
+        return Refused(Code.CONFLICT, what)
     if status == 403 and not said.reasons & _OUR_BUG:
-        return Refused(Code.FORBIDDEN, what, remedy=SHARE_INPUT, scope=scope_of(_NO_PERMISSION, act))
+        return Refused(Code.FORBIDDEN, what, scope=scope_of(_NO_PERMISSION, act))
     return Trouble(Code.BAD_REQUEST, what)
 
 
-def login_lost(what: str, remedy: str = LOGIN) -> Refused:
+def login_lost(what: str, remedy: str | None = None) -> Refused:
     """The credentials are no longer accepted; only a person can help."""
-    return Refused(Code.LOGIN_LOST, what, remedy=remedy, scope=Scope.SERVICE)
+    return Refused(Code.LOGIN_LOST, what, remedy=remedy)
 
 
 def bad_answer(what: str) -> Transient:

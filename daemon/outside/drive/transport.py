@@ -39,7 +39,7 @@ from daemon.outside.drive.wire import (
     set_bounds,
 )
 from daemon.rules.codes import Code
-from daemon.rules.errors import Scope, Transient, Trouble
+from daemon.rules.errors import Transient, Trouble
 
 T = TypeVar("T")
 _UNREACHABLE = {
@@ -264,12 +264,9 @@ def _finding_of_exception(exchange: Request, exc: BaseException) -> Classified:
     elif isinstance(exc, httplib2.ServerNotFoundError | socket.gaierror) or (
         isinstance(exc, OSError) and exc.errno in _UNREACHABLE
     ):
-        trouble = Transient(Code.NETWORK, f"Drive cannot be reached: {what}", scope=Scope.SERVICE)
+        trouble = Transient(Code.NETWORK, f"Drive cannot be reached: {what}")
     elif isinstance(exc, ssl.SSLCertVerificationError):
-        remedy = "Check the machine's clock and its CA certificates"
-        trouble = Transient(
-            Code.TLS, f"Drive's certificate is not trusted: {what}", remedy=remedy, scope=Scope.SERVICE
-        )
+        trouble = Transient(Code.TLS, f"Drive's certificate is not trusted: {what}")
     elif isinstance(exc, httplib2.HttpLib2Error):
         trouble = bad_answer(what)
     else:

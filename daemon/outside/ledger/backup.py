@@ -57,11 +57,7 @@ def back_up(database: Database, directory: Path, now: float, *, disk_reserve_byt
 
 
 def _failed(why: str) -> Transient:
-    return Transient(
-        Code.BACKUP_FAILED,
-        f"the ledger could not be backed up: {why}",
-        remedy="Make room on the disk of the state directory; it is tried again every hour",
-    )
+    return Transient(Code.BACKUP_FAILED, f"the ledger could not be backed up: {why}")
 
 
 def _sweep(directory: Path) -> None:

@@ -12,8 +12,6 @@ from daemon.outside.ledger.records import Whereabouts
 from daemon.rules.codes import Code
 from daemon.rules.lifecycle import FINAL, TRANSITIONS, Event, FileState, SeriesState
 
-"""The hold of files that left the source together. They count as inputs until a person has decided."""
-
 
 def one_of(states: Iterable[str]) -> str:
     """Return ``('A', 'B')`` for an IN clause."""

@@ -16,7 +16,7 @@ from daemon.outside.ledger.conditions import VIEWS
 from daemon.outside.ledger.mapping import from_row, to_row
 from daemon.outside.ledger.schema import SCHEMA_VERSION, TABLES, UPGRADES
 from daemon.rules.codes import Code
-from daemon.rules.errors import Refused, Scope, Transient, Trouble, of_the_disk
+from daemon.rules.errors import Refused, Transient, Trouble, of_the_disk
 
 T = TypeVar("T")
 Row = sqlite3.Row
@@ -141,10 +141,7 @@ class Database:
                     self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         elif version != SCHEMA_VERSION:
             raise Refused(
-                Code.LEDGER_VERSION,
-                f"the ledger has schema {version}, this program knows {SCHEMA_VERSION}",
-                remedy="Use the version of sdd-dicom that wrote it, or a newer one",
-                scope=Scope.SERVICE,
+                Code.LEDGER_VERSION, f"the ledger has schema {version}, this program knows {SCHEMA_VERSION}"
             )
         if not read_only and self.meta(_IS_BACKUP):
             self._renew()
@@ -228,29 +225,17 @@ class Database:
         if name.startswith(_DAMAGED):
             return self._damaged(str(exc))
         if name.startswith("FULL"):
-            return Transient(
-                Code.LEDGER_FULL,
-                "the ledger could not be written: no room",
-                remedy="Make room on the disk of the state directory; the daemon goes on by itself",
-                scope=Scope.SERVICE,
-            )
+            return Transient(Code.LEDGER_FULL, "the ledger could not be written: no room")
         if name.startswith(_DISK):
-            return Transient(
-                Code.LEDGER_DISK,
-                f"the ledger cannot be used ({name})",
-                remedy="Check the disk of the state directory: room, errors, rights; the daemon goes on by itself",
-                scope=Scope.SERVICE,
-            )
+            return Transient(Code.LEDGER_DISK, f"the ledger cannot be used ({name})")
         if name.startswith(("BUSY", "LOCKED", "PROTOCOL", "INTERRUPT")):
-            return Transient(Code.LEDGER_BUSY, f"the ledger is in use ({name})", scope=Scope.SERVICE)
+            return Transient(Code.LEDGER_BUSY, f"the ledger is in use ({name})")
         return None
 
     def _damaged(self, why: str) -> Refused:
         damage = Refused(
             Code.LEDGER_DAMAGED,
             f"the ledger {self._path} cannot be read: {why}",
-            remedy="Restore the newest backup as the README's chapter on repair says; do not delete the file",
-            scope=Scope.SERVICE,
         )
         self.damage = self.damage or damage
         return damage
@@ -259,7 +244,7 @@ class Database:
         trouble = of_the_disk(exc)
         if trouble is None:
             raise exc
-        return Transient(Code.LEDGER_DISK, trouble.what, remedy=trouble.remedy, scope=Scope.SERVICE)
+        return Transient(Code.LEDGER_DISK, trouble.what, remedy=trouble.remedy)
 
     def prove(self) -> None:
         """Write a row, as a probe: whatever else works says nothing of the ledger's disk.

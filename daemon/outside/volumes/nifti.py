@@ -304,30 +304,18 @@ def _raise_for(ended: _Ended, limits: Limits, *, ran_out: bool, tight: bool) -> 
     """
     number = -ended.returncode
     if ended.stopped_for == "timeout":
-        raise Refused(
-            Code.CONVERTER_TIMEOUT,
-            f"The converter did not end within {limits.timeout_s:.0f} s",
-            remedy="Raise work.convert_timeout_s, then retry; if it happens again, the series may be damaged",
-        )
+        raise Refused(Code.CONVERTER_TIMEOUT, f"The converter did not end within {limits.timeout_s:.0f} s")
     if ended.stopped_for == "output" or number == signal.SIGXFSZ:
         raise Refused(
-            Code.CONVERTER_OUTPUT_TOO_LARGE,
-            f"The converter wrote more than {limits.output_bytes} bytes",
-            remedy="Make room in the spool (work.spool_max_gb), then retry; a series that grows like this may be damaged",
+            Code.CONVERTER_OUTPUT_TOO_LARGE, f"The converter wrote more than {limits.output_bytes} bytes"
         )
     # SIGKILL that is not ours comes from the kernel, which was out of memory.
     if ran_out or number == signal.SIGKILL or (tight and (number > 0 or ended.returncode == 1)):
         raise Refused(
-            Code.CONVERTER_MEMORY,
-            f"The converter needs more than {limits.memory_bytes} bytes of memory",
-            remedy="Raise work.convert_memory_gb, then retry",
+            Code.CONVERTER_MEMORY, f"The converter needs more than {limits.memory_bytes} bytes of memory"
         )
     if number > 0:
-        raise Refused(
-            Code.CONVERTER_CRASHED,
-            f"The converter crashed with signal {number}",
-            remedy="Export the series again; if it happens again, report it to the authors of dcm2niix",
-        )
+        raise Refused(Code.CONVERTER_CRASHED, f"The converter crashed with signal {number}")
 
 
 def _nothing(instances: Sequence[Instance], undecodable: set[str]) -> Refused:
@@ -337,15 +325,12 @@ def _nothing(instances: Sequence[Instance], undecodable: set[str]) -> Refused:
     return Refused(
         Code.NO_VOLUME,
         f"The converter made no volume of {len(instances) or 'these'} images and gave no error",
-        remedy="Export the series again as original, uncompressed images",
     )
 
 
 def _unsupported(syntaxes: set[str]) -> Refused:
     return Refused(
-        Code.UNSUPPORTED_SYNTAX,
-        f"No decoder for the transfer syntax {', '.join(sorted(syntaxes))}",
-        remedy="Export the series again uncompressed",
+        Code.UNSUPPORTED_SYNTAX, f"No decoder for the transfer syntax {', '.join(sorted(syntaxes))}"
     )
 
 

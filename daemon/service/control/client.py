@@ -23,12 +23,7 @@ class NotRunning(Refused):
     """Nobody listens on the socket: the daemon does not run, or is still starting."""
 
     def __init__(self) -> None:
-        super().__init__(
-            Code.NOT_RUNNING,
-            "the daemon does not run",
-            remedy="Start it: systemctl start sdd-dicom (or: sdd-dicom run)",
-            scope=Scope.SERVICE,
-        )
+        super().__init__(Code.NOT_RUNNING, "the daemon does not run")
 
 
 class UnknownTarget(Refused):
@@ -87,18 +82,9 @@ class ControlClient:
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as exc:
             raise NotRunning from exc
         except PermissionError as exc:
-            raise Refused(
-                Code.CONTROL_DENIED,
-                f"this account may not use {self._path}",
-                remedy="Use sudo, or join the group of the socket (usermod -aG sdd-dicom YOU, then log in again)",
-                scope=Scope.SERVICE,
-            ) from exc
+            raise Refused(Code.CONTROL_DENIED, f"this account may not use {self._path}") from exc
         except (OSError, http.client.HTTPException, ValueError) as exc:
-            raise Transient(
-                Code.NO_ANSWER,
-                f"the daemon gave no answer ({type(exc).__name__})",
-                remedy="Try again; its log says what it is doing",
-            ) from exc
+            raise Transient(Code.NO_ANSWER, f"the daemon gave no answer ({type(exc).__name__})") from exc
         finally:
             connection.close()
         if response.status != 200:

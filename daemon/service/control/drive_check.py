@@ -113,7 +113,6 @@ def _output(
             raise places.Unusable(
                 Code.OUTPUT_MISSING,
                 f"the output folder {reference.value} does not exist, or this account cannot see it",
-                "Share it with the account as Editor, or correct drive.output",
             )
         parent = drive.get(drive.root_id())
         for name in reference.parts:

@@ -9,7 +9,7 @@ from loguru import logger
 
 from daemon.rules import markers
 from daemon.rules.codes import AbandonReason, Code
-from daemon.rules.errors import NotThere, Refused, Scope, Transient
+from daemon.rules.errors import NotThere, Refused, Transient
 from daemon.rules.model import File
 from daemon.steps.context import Context
 from daemon.steps.deliver import ids
@@ -81,10 +81,7 @@ def _exists(context: Context, folder_id: str) -> bool:
 
 def _output_trashed(folder_id: str) -> Refused:
     return Refused(
-        Code.OUTPUT_TRASHED,
-        f"the folder {folder_id}, in which we deliver, was trashed or deleted",
-        remedy="Take it out of the trash, or name another one in config.toml; the daemon goes on by itself",
-        scope=Scope.UPLOADS,
+        Code.OUTPUT_TRASHED, f"the folder {folder_id}, in which we deliver, was trashed or deleted"
     )
 
 

@@ -82,7 +82,6 @@ class Job:
             return Refused(
                 Code.FOREIGN_RESULT,
                 f"{file_id}, whose id we reserved, is not what we made ({fault}), {ATTEMPTS} times over",
-                remedy="See who works in the folder .sdd-dicom, then: sdd-dicom retry --reason FOREIGN_RESULT",
             )
         return AttemptLost(fault)
 

@@ -83,8 +83,6 @@ def _refuse_beside_an_unreadable_one(job: Job) -> None:
         raise Refused(
             Code.DELIVERY_UNREADABLE,
             f"the folder {folder_id} is a delivery of this series whose manifest cannot be read",
-            remedy="Restore its manifest.json and restart the service; or trash the folder, then: sdd-dicom retry"
-            " --reason DELIVERY_UNREADABLE",
         )
     rebuilding.forget_unreadable(job.mark)
 

@@ -101,9 +101,7 @@ class Intake:
             except PageTokenRefused as exc:
                 if started_again:
                     raise Transient(
-                        Code.FEED_REFUSED,
-                        "the feed refuses a token that it has just given",
-                        scope=Scope.SERVICE,
+                        Code.FEED_REFUSED, "the feed refuses a token that it has just given"
                     ) from exc
                 started_again = True
                 logger.warning("The feed refuses the page token ({}): crawling the source again", exc.code)
@@ -139,10 +137,7 @@ class Intake:
         whereabouts = self._tree.climb(self._places.source_id).whereabouts
         if whereabouts is not Whereabouts.PRESENT:
             raise Refused(
-                Code.SOURCE_GONE,
-                f"the source folder {self._places.source_id} is {whereabouts.lower()}",
-                remedy="Restore it or share it with the account again; the daemon goes on by itself",
-                scope=Scope.SERVICE,
+                Code.SOURCE_GONE, f"the source folder {self._places.source_id} is {whereabouts.lower()}"
             )
 
     def _read(self, change: Change) -> list[Observation]:

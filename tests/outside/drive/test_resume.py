@@ -17,6 +17,7 @@ import pytest
 from daemon.outside.drive import transfers, transport, uploads, wire
 from daemon.outside.drive.wire import Deadline
 from daemon.outside.ledger import Ledger
+from daemon.rules.codes import Code
 from daemon.rules.errors import Refused, Transient
 from daemon.rules.model import File, UploadSession
 from tests.outside.drive.conftest import quick_drive
@@ -487,7 +488,7 @@ def test_no_text_shows_the_address():
     session = UploadSession("f1", "http://x/?upload_id=SECRET", "key", 1, "md5", 0.0)
 
     assert "SECRET" not in f"{session!r} {session}"
-    assert "SECRET" not in repr(uploads._SessionLost(Refused("GONE", "f1")))
+    assert "SECRET" not in repr(uploads._SessionLost(Refused(Code.NOT_FOUND, "f1")))
 
 
 def test_neither_a_backup_nor_what_was_deleted_holds_the_address(ledger, sessions, tmp_path):

@@ -309,7 +309,7 @@ class Checks:
         if content.kind == "junk":
             assert (row["state"], row["reason"]) == ("IGNORED", "NOT_DICOM")
         elif content.kind == "archive":
-            assert held_files.get(item.file_id) == "ARCHIVE"
+            assert held_files.get(item.file_id) == "ARCHIVE_UNSUPPORTED"
         else:
             assert row["state"] == "FILED", f"{item.file_id} is {row['state']} {held_files.get(item.file_id)}"
 
@@ -401,7 +401,7 @@ class Checks:
                 for key, state in self._drive.contents.items()
                 if key[0] == file_id
             ]
-            if code == "ARCHIVE":
+            if code == "ARCHIVE_UNSUPPORTED":
                 assert "archive" in kinds
             elif code == MASS:
                 assert self._people.bulk_left

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.outside.dicom.header import NotAnInput
+from daemon.rules.codes import Code, IgnoreReason
 from daemon.rules.errors import Refused
 from daemon.rules.model import Instance
 
@@ -50,9 +51,9 @@ def read_instance(path: Path) -> Instance:
     """Stand for `daemon.outside.dicom.header.read_instance`."""
     content = Content.of(path.read_bytes())
     if content.kind == "junk":
-        raise NotAnInput("NOT_DICOM")
+        raise NotAnInput(IgnoreReason.NOT_DICOM)
     if content.kind == "archive":
-        raise Refused("ARCHIVE", "an archive", remedy="Unpack it")
+        raise Refused(Code.ARCHIVE_UNSUPPORTED, "an archive", remedy="Unpack it")
     study_uid, series_uid = SERIES[content.series]
     is_image = content.kind == "image"
     return Instance(
