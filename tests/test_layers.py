@@ -36,6 +36,7 @@ ORDER: dict[str, list[set[str]]] = {
         {"context"},
         {"tree", "presence"},
     ],
+    "daemon/steps/intake": [{"intake"}, {"feed", "listings"}, {"shortcuts", "true_up"}, {"observations"}],
     "daemon/outside": [{"drive", "ledger", "dicom", "volumes", "log", "spool", "cache", "clock"}, {"disk"}],
     "daemon/localdrive": [
         {"__main__"},

@@ -33,7 +33,7 @@ class Housekeeping:
         parts, context = self._parts, self._parts.context
         try:
             sweep_unfinished(context, parts.workers)
-            if parts.rebuild.owed or context.breakers.allowance(Scope.UPLOADS, context.clock.now()) == 0:
+            if parts.rebuild.required or context.breakers.allowance(Scope.UPLOADS, context.clock.now()) == 0:
                 return False
             sweep_litter(context)
             update_held(context, held_rows(context.ledger))
@@ -58,7 +58,7 @@ class Housekeeping:
         """
         settings, ledger = self._parts.settings, self._parts.context.ledger
         now, directory = time.time(), settings.backup_dir
-        if self._parts.rebuild.owed or ledger.is_empty() or backup.due_in_s(directory, now) > 0:
+        if self._parts.rebuild.required or ledger.is_empty() or backup.due_in_s(directory, now) > 0:
             return
         reserve_bytes = gigabytes(settings.work.disk_reserve_gb)
         path = ledger.back_up(directory, now, disk_reserve_bytes=reserve_bytes)

@@ -13,7 +13,7 @@ from daemon.service.housekeeping import Housekeeping
 from daemon.service.parts import Parts
 from daemon.service.rounds import Rounds
 from daemon.service.standing import Standing
-from daemon.steps.intake.intake import SECOND_LOOK_S
+from daemon.steps.intake.true_up import SECOND_LOOK_S
 
 IDLE_AT_MOST_S = 60.0
 """So long the dispatch sleeps when nothing is due and nothing wakes it."""
@@ -87,15 +87,15 @@ class Loops:
         if context.breakers.allowance(Scope.SERVICE, context.clock.now()) == 0:
             return
         with self._intake_lock:
-            if intake.poll():
+            if intake.feed.poll():
                 self._idle.notify()
             self._rounds.drive_answered()
             again_at = time.monotonic() + context.settings.drive.poll_interval_s
-            while not self._parts.stop.is_set() and intake.pay():
+            while not self._parts.stop.is_set() and intake.listings.process_next():
                 self._idle.notify()
                 self._tick()
                 if time.monotonic() > again_at:
-                    intake.poll()
+                    intake.feed.poll()
                     again_at = time.monotonic() + context.settings.drive.poll_interval_s
 
     def dispatch(self) -> None:
@@ -110,10 +110,10 @@ class Loops:
         """Enqueue the regular crawl if it is due; return whether it was."""
         interval_s = self._parts.settings.drive.crawl_interval_h * 3600
         # A due time further away than the interval comes from another clock.
-        if 0 < self._parts.intake.crawl_due_in_s() <= max(interval_s, SECOND_LOOK_S):
+        if 0 < self._parts.intake.true_up.due_in_s() <= max(interval_s, SECOND_LOOK_S):
             return False
         with self._intake_lock:
-            self._parts.intake.crawl(interval_s)
+            self._parts.intake.true_up.enqueue(interval_s)
         return True
 
     def tidy(self) -> None:

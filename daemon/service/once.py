@@ -72,7 +72,7 @@ class _Run:
         while not stop.is_set():
             try:
                 if not crawl_enqueued:
-                    parts.intake.crawl()
+                    parts.intake.true_up.enqueue()
                     crawl_enqueued = True
                 moved = self._round()
                 on_progress(parts)
@@ -95,16 +95,16 @@ class _Run:
         if parts.context.breakers.allowance(Scope.SERVICE, parts.context.clock.now()) != 0:
             try:
                 if not parts.workers.running():
-                    moved += parts.intake.poll()
+                    moved += parts.intake.feed.poll()
                 self._rounds.drive_answered()
                 listed = False
-                while not parts.stop.is_set() and parts.intake.pay():
+                while not parts.stop.is_set() and parts.intake.listings.process_next():
                     listed = True
                     # What is known already is fetched while the crawl goes on.
                     moved += 1 + self._rounds.dispatch()
                 if listed:
                     # No series settles before the feed was read once more: until the next poll all of them would wait.
-                    moved += parts.intake.poll()
+                    moved += parts.intake.feed.poll()
             except (Trouble, OSError) as exc:
                 self._suspend(exc)
         moved += self._rounds.dispatch()

@@ -22,7 +22,7 @@ from daemon.service.workers import Workers
 from daemon.steps import places
 from daemon.steps.context import Context
 from daemon.steps.intake.intake import Intake
-from daemon.steps.recover.rebuild import Rebuild, owe_if_needed
+from daemon.steps.recover.rebuild import Rebuild, require_if_needed
 from daemon.steps.settle import Settling
 from daemon.steps.tree import Tree
 
@@ -101,7 +101,7 @@ def _build(
     ledger, cache = resources.ledger(), resources.cache()
     drive = resources.connect(stop)
     found = places.resolve(drive, ledger, cache, settings, clock)
-    owe_if_needed(ledger, cache, settings.drive.shared_drive_id, found.output_id, clock.now())
+    require_if_needed(ledger, cache, settings.drive.shared_drive_id, found.output_id, clock.now())
     tree = Tree(drive, cache, ledger.crawls, found)
     spool = Spool(
         settings.spool_dir,
@@ -122,16 +122,16 @@ def _build(
         context.breakers.pause()
         logger.warning("The work is still paused by a person: `sdd-dicom resume` resumes it")
     rebuild = Rebuild(context)
-    intake = Intake(
+    intake = Intake.build(
         drive=drive,
         ledger=ledger,
         cache=cache,
-        tree=tree,
-        places=found,
         clock=clock,
-        feed=settings.drive.shared_drive_id,
+        tree=tree,
+        source_id=found.source_id,
+        drive_id=settings.drive.shared_drive_id,
         keep_going=lambda: not stop.is_set(),
-        first=rebuild.pay,
+        first=rebuild.process_next,
         on_news=on_news,
     )
     quiet_s = 0.0 if once else settings.series.quiet_s

@@ -34,7 +34,7 @@ class Rounds:
                 return 0
             self._probe_disk(now)
             self._open_lanes()
-            if parts.rebuild.owed:
+            if parts.rebuild.required:
                 return parts.workers.fill()
             moved = self._settle(now) + (started := parts.workers.fill())
             return moved if started else moved + self._make_room(now)
@@ -80,8 +80,8 @@ class Rounds:
     def _open_lanes(self) -> None:
         """Let nothing be made while the ledger may be older than the output; files are read after the first look."""
         rebuild, workers = self._parts.rebuild, self._parts.workers
-        if rebuild.owed:
-            workers.open_lanes = frozenset({Lane.DOWNLOAD} if rebuild.looked else ())
+        if rebuild.required:
+            workers.open_lanes = frozenset({Lane.DOWNLOAD} if rebuild.has_looked else ())
         else:
             workers.open_lanes = frozenset(Lane)
 

@@ -18,10 +18,10 @@ def settling_now(parts: Parts, ledger: Ledger, now: float) -> Now:
     suspended = breakers.allowance((), now) == 0 and not breakers.paused
     return Now(
         epoch_s=now,
-        feed_read_epoch_s=parts.intake.feed_read_epoch_s,
+        feed_read_epoch_s=parts.intake.feed.read_epoch_s,
         source_known=not ledger.crawls.owes(),
         download_clock_s=parts.workers.download_clock_s,
-        blocked=Block.REBUILD if parts.rebuild.owed else Block.SUSPENDED if suspended else None,
+        blocked=Block.REBUILD if parts.rebuild.required else Block.SUSPENDED if suspended else None,
     )
 
 
@@ -42,11 +42,11 @@ class Standing:
         times = [
             ledger.files.next_due_epoch_s(),
             ledger.revisions.next_due_epoch_s(),
-            parts.intake.aside_until_epoch_s(),
+            parts.intake.listings.backed_off_until_epoch_s(),
         ]
         known = [time_s for time_s in times if time_s is not None]
         probes = [entry.next_probe_epoch_s for entry in parts.context.breakers.suspensions()]
-        if parts.rebuild.owed:
+        if parts.rebuild.required:
             return max([parts.rebuild.wait_s(), *(probe - now for probe in probes)])
         if ledger.series.dirty():
             return 0.0  # a step ended after the last look at its series
@@ -61,7 +61,7 @@ class Standing:
         words = [f"{files} files to read", f"{ledger.revisions.open_count()} series under way"]
         if held := self.held_count():
             words.append(f"{held} held")
-        if parts.rebuild.owed:
+        if parts.rebuild.required:
             words.append("comparing the ledger with the output before anything is delivered")
         words += [f"{entry.scope} suspended: {entry.code}" for entry in parts.context.breakers.suspensions()]
         if parts.context.breakers.paused:

@@ -78,8 +78,8 @@ def test_a_disk_that_others_fill_closes_no_series_early_and_blames_none(
     running.until(
         lambda: [entry.code for entry in running.parts.context.breakers.suspensions()] == ["DISK_FULL"]
     )
-    seen = running.parts.intake.feed_read_epoch_s
-    running.until(lambda: running.parts.intake.feed_read_epoch_s > seen + 1.0)
+    seen = running.parts.intake.feed.read_epoch_s
+    running.until(lambda: running.parts.intake.feed.read_epoch_s > seen + 1.0)
     assert running.standing.held_count() == 0
     full.clear()
 
@@ -106,7 +106,7 @@ def test_a_disk_that_fails_is_no_bug_of_an_item(
 def test_a_directory_of_the_spool_that_is_removed_is_made_again(
     world: World, running: RunningDaemon, gone: str
 ) -> None:
-    running.until(lambda: running.parts.intake.feed_read_epoch_s > 0)
+    running.until(lambda: running.parts.intake.feed.read_epoch_s > 0)
     shutil.rmtree(world.settings.spool_dir / gone)
     exam(world, "exam", seed=4)
 
@@ -139,12 +139,12 @@ def test_a_ledger_that_turns_out_to_be_damaged_ends_the_run_loudly(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not a bug of the item that met it, not a pause: exit code 78, which systemd does not restart, and the remedy."""
-    from daemon.steps.intake.intake import Intake
+    from daemon.steps.intake.feed import Feed
 
     exam(world, "exam", seed=6)
-    poll = Intake.poll
+    poll = Feed.poll
 
-    def after_damage(self: Intake) -> int:
+    def after_damage(self: Feed) -> int:
         database = self._ledger.database
         if database.damage is None:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -155,7 +155,7 @@ def test_a_ledger_that_turns_out_to_be_damaged_ends_the_run_loudly(
                 file.write(b"\xa5" * (path.stat().st_size - 4096))
         return poll(self)
 
-    monkeypatch.setattr(Intake, "poll", after_damage)
+    monkeypatch.setattr(Feed, "poll", after_damage)
 
     with pytest.raises(Stop) as stopped:
         world.run_once()
@@ -200,7 +200,7 @@ def test_a_real_disk_that_is_full_is_waited_for(small_disk: World, leave_bytes: 
     """Ledger, download, conversion: whichever meets it first. With room again, the same process delivers."""
     world = small_disk
     with RunningDaemon(world) as running:
-        running.until(lambda: running.parts.intake.feed_read_epoch_s > 0)
+        running.until(lambda: running.parts.intake.feed.read_epoch_s > 0)
         said: list[str] = []
         close = running.parts.context.breakers.suspend
         running.parts.context.breakers.suspend = lambda trouble, now: (

@@ -37,9 +37,9 @@ def started(world: World) -> Iterator[RunningDaemon]:
 
 def take_in(running: RunningDaemon) -> None:
     """Poll, and pay all that is owed; no step starts."""
-    running.parts.intake.poll()
+    running.parts.intake.feed.poll()
     running.rounds.drive_answered()
-    while running.parts.intake.pay():
+    while running.parts.intake.listings.process_next():
         pass
 
 
@@ -77,15 +77,15 @@ def test_a_first_start_asks_nothing_twice(world: World) -> None:
 def test_what_happens_after_the_start_token_stands_in_the_feed(world: World) -> None:
     """The token is the feed's end: no page is asked for there, and the next poll goes on from it."""
     with started(world) as running:
-        running.parts.intake.poll()
-        read_epoch_s = running.parts.intake.feed_read_epoch_s
+        running.parts.intake.feed.poll()
+        read_epoch_s = running.parts.intake.feed.read_epoch_s
         assert kinds(world)["changes"] == 0
         assert read_epoch_s > 0
         (world.source / "late").write_text("content")
         world.drive.scan()
 
-        assert running.parts.intake.poll() == 1
-        assert running.parts.intake.feed_read_epoch_s > read_epoch_s
+        assert running.parts.intake.feed.poll() == 1
+        assert running.parts.intake.feed.read_epoch_s > read_epoch_s
 
 
 def test_a_source_in_the_trash_that_a_late_search_still_shows_is_noticed(world: World) -> None:
@@ -148,12 +148,12 @@ def test_a_new_output_folder_is_looked_into_with_the_second_look(
     world.drive.scan()
     with started(world) as running:
         output_id = running.parts.context.places.output_id
-        while not running.parts.rebuild.looked:
-            running.parts.intake.pay()
+        while not running.parts.rebuild.has_looked:
+            running.parts.intake.listings.process_next()
         assert listings_of(world, output_id) == 0
         take_in(running)
 
-        assert not running.parts.rebuild.owed
+        assert not running.parts.rebuild.required
         assert listings_of(world, output_id) == 1
 
 

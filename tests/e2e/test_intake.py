@@ -12,7 +12,7 @@ from daemon.cli.phantom import Phantom, write_series
 from daemon.outside.cache import PageToken
 from daemon.rules.backoff import Backoff
 from daemon.rules.errors import Scope, Transient, Trouble
-from daemon.steps.intake import intake, observations
+from daemon.steps.intake import listings, observations
 from tests.support.world import RunningDaemon, World
 
 
@@ -33,8 +33,8 @@ def still(world: World) -> Iterator[RunningDaemon]:
 
 
 def intake_round(running: RunningDaemon) -> None:
-    running.parts.intake.poll()
-    while running.parts.intake.pay():
+    running.parts.intake.feed.poll()
+    while running.parts.intake.listings.process_next():
         pass
 
 
@@ -70,7 +70,7 @@ def test_a_failed_poll_keeps_the_old_page_token(world: World, still: RunningDaem
     world.drive.fault(r"/changes\?", status=403, reason="insufficientFilePermissions", after=1)
 
     with pytest.raises(Trouble):
-        still.parts.intake.poll()
+        still.parts.intake.feed.poll()
 
     assert token(still).feed_seq == before.feed_seq + 1
     intake_round(still)
@@ -101,7 +101,7 @@ def test_a_crawl_holds_a_mass_that_the_feed_did_not_tell_of(world: World, still:
 
     intake_round(still)
     assert present(still) == 30
-    still.parts.intake.crawl()
+    still.parts.intake.true_up.enqueue()
     intake_round(still)
 
     assert len(still.parts.context.ledger.files.held()) == 24
@@ -130,7 +130,7 @@ def test_a_listing_whose_page_token_is_refused_begins_again(
     world: World, still: RunningDaemon, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     """Files on its other pages, of which no feed tells, are found now and not with the next day's crawl."""
-    monkeypatch.setattr(intake, "LISTING_WAITS", Backoff(0.0, 0.0))
+    monkeypatch.setattr(listings, "LISTING_WAITS", Backoff(0.0, 0.0))
     for number in range(3):
         drop(world, f"f{number}")
     world.drive.fault(action="empty_page", kind="list")
@@ -145,18 +145,18 @@ def test_a_listing_whose_page_token_is_refused_begins_again(
 def test_while_pages_are_missing_the_feed_does_not_count_as_read(world: World, still: RunningDaemon) -> None:
     """A series must not settle on half of what happened to it."""
     intake_round(still)
-    assert still.parts.intake.feed_read_epoch_s > 0
+    assert still.parts.intake.feed.read_epoch_s > 0
     for number in range(5):
         drop(world, f"f{number}")
     world.drive.set(feed_page_max=2)
     world.drive.fault(r"/changes\?", status=403, reason="insufficientFilePermissions", after=1)
 
     with pytest.raises(Trouble):
-        still.parts.intake.poll()
+        still.parts.intake.feed.poll()
 
-    assert still.parts.intake.feed_read_epoch_s == 0
+    assert still.parts.intake.feed.read_epoch_s == 0
     intake_round(still)
-    assert still.parts.intake.feed_read_epoch_s > 0
+    assert still.parts.intake.feed.read_epoch_s > 0
 
 
 def test_a_crash_between_rows_and_token_repeats_the_page(world: World, still: RunningDaemon) -> None:
@@ -177,7 +177,7 @@ def test_hints_ahead_of_the_ledger_are_not_believed(world: World, still: Running
     intake_round(still)
     drop(world, "a")
     ahead = token(still)
-    still.parts.intake._drive.changes(ahead.token)
+    still.parts.intake.feed._drive.changes(ahead.token)
     later = still.parts.context.drive.start_page_token()
     still.parts.cache.remember_page_token(PageToken(ahead.generation, ahead.feed_seq + 1, later), "")
 
@@ -206,12 +206,12 @@ def test_what_a_page_shows_is_told_before_the_next_is_asked_for(world: World, st
         drop(world, f"f{number}")
     world.drive.set(feed_page_max=1)
 
-    still.parts.intake.poll()
+    still.parts.intake.feed.poll()
 
     assert {1, 2, 3} <= set(told)
     told.clear()
     still.parts.context.ledger.crawls.owe_crawl(still.parts.context.places.source_id)
-    while still.parts.intake.pay():
+    while still.parts.intake.listings.process_next():
         pass
     assert told != []
 
@@ -242,7 +242,7 @@ def test_empty_pages_do_not_end_the_feed(world: World, still: RunningDaemon) -> 
     drop(world, "a")
     world.drive.set(feed_empty_pages=2)
 
-    still.parts.intake.poll()
+    still.parts.intake.feed.poll()
 
     assert present(still) == 1
 
@@ -259,7 +259,7 @@ def test_a_change_that_the_feed_swallowed_is_found_by_the_crawl(world: World, st
     intake_round(still)
     assert present(still) == 0
 
-    still.parts.intake.crawl(3600)
+    still.parts.intake.true_up.enqueue(3600)
     intake_round(still)
 
     assert present(still) == 1
@@ -280,7 +280,7 @@ def test_absence_from_a_lagging_listing_is_no_deletion(world: World, still: Runn
     intake_round(still)
     assert present(still) == 2
 
-    still.parts.intake.crawl(3600)
+    still.parts.intake.true_up.enqueue(3600)
     intake_round(still)
 
     assert present(still) == 2
@@ -308,7 +308,7 @@ def test_a_viewed_item_changes_nothing(world: World, still: RunningDaemon) -> No
     folder = still.parts.context.ledger.files.parents_in_use()[0]
     world.drive.view(folder)
 
-    assert still.parts.intake.poll() == 1
+    assert still.parts.intake.feed.poll() == 1
     assert not still.parts.context.ledger.crawls.owes()
 
 
@@ -319,7 +319,7 @@ def test_one_folder_costs_one_listing(world: World, still: RunningDaemon) -> Non
             (world.source / f"exam{number}" / name).parent.mkdir(exist_ok=True)
             (world.source / f"exam{number}" / name).write_text(f"{number}{name}")
     world.drive.scan()
-    while still.parts.rebuild.pay():
+    while still.parts.rebuild.process_next():
         pass  # the output is looked at first, which is another matter
     before = world.drive.requests()["by_kind"].get("list", 0)
 
@@ -344,7 +344,7 @@ def test_a_file_that_neither_token_nor_listing_shows_is_found_by_a_second_look(
     """It came just before the start token, and the listing lags: the crawl is repeated a quarter of an hour later."""
     intake_round(still)
 
-    assert 0 < still.parts.intake.crawl_due_in_s() <= 900
+    assert 0 < still.parts.intake.true_up.due_in_s() <= 900
 
 
 def fill(world: World, name: str) -> Path:
@@ -420,7 +420,7 @@ def test_a_question_raised_while_it_is_answered_is_asked_again(
 
     monkeypatch.setattr(context.drive, "get", get)
     context.ledger.crawls.ask([file_id])
-    while still.parts.intake.pay():
+    while still.parts.intake.listings.process_next():
         pass
 
     assert asked == 2
@@ -478,7 +478,7 @@ def test_what_an_answer_raises_about_its_own_item_stays_owed(
     with monkeypatch.context() as raising:
         raising.setattr(observations, "write", lambda *_, **__: owe())
         owe()
-        still.parts.intake.pay()
+        still.parts.intake.listings.process_next()
 
     assert crawls.owes()
     intake_round(still)

@@ -577,19 +577,19 @@ def test_nothing_begins_before_the_first_look_and_only_reading_before_the_last(
     requests = total(world)
 
     with resting(world) as running:
-        running.parts.intake.poll()
-        while running.parts.intake.pay():
+        running.parts.intake.feed.poll()
+        while running.parts.intake.listings.process_next():
             pass
     with resting(world) as running:
         ledger = running.parts.context.ledger
         assert len(ledger.files.due(time.time(), 9)) == 2
         assert running.rounds.dispatch() == 0
-        while not running.parts.rebuild.looked:
-            running.parts.intake.pay()
-            if not running.parts.rebuild.looked:
+        while not running.parts.rebuild.has_looked:
+            running.parts.intake.listings.process_next()
+            if not running.parts.rebuild.has_looked:
                 # The service's dispatcher is another thread: it may come at any moment.
                 assert running.rounds.dispatch() == 0
-        while running.parts.intake.pay():
+        while running.parts.intake.listings.process_next():
             pass
         assert running.rounds.dispatch() > 0
         running.parts.workers.drain(20)
@@ -601,7 +601,7 @@ def test_nothing_begins_before_the_first_look_and_only_reading_before_the_last(
             running.rounds.dispatch()
             running.housekeeping.tidy()
         assert ledger.database.value("SELECT count(*) FROM revision WHERE state != 'DELIVERED'") == 0
-        assert running.parts.rebuild.owed
+        assert running.parts.rebuild.required
     monkeypatch.setattr(rebuild, "YOUNG_S", 0.0)
     assert world.run_once() == 0
     assert len(world.deliveries()) == 3
@@ -642,9 +642,9 @@ def resting(world: World) -> Iterator[RunningDaemon]:
 def rebuilt(running: RunningDaemon) -> None:
     """Do the whole rebuild, and nothing else."""
     end = time.monotonic() + 20
-    while running.parts.rebuild.owed:
+    while running.parts.rebuild.required:
         assert time.monotonic() < end, "the rebuild does not end"
-        if not running.parts.rebuild.pay():
+        if not running.parts.rebuild.process_next():
             time.sleep(0.05)
 
 

@@ -72,8 +72,8 @@ def test_a_replaced_slice_that_cannot_be_fetched_yet_shrinks_nothing(
 
 def settled_down_but_for_parked(running: RunningDaemon) -> None:
     """Let a few rounds pass."""
-    seen = running.parts.intake.feed_read_epoch_s
-    running.until(lambda: running.parts.intake.feed_read_epoch_s > seen + 1.5)
+    seen = running.parts.intake.feed.read_epoch_s
+    running.until(lambda: running.parts.intake.feed.read_epoch_s > seen + 1.5)
 
 
 @pytest.mark.parametrize("content", ["no DICOM", "cut off"])
@@ -156,8 +156,8 @@ def test_a_file_replaced_before_its_series_settles_is_waited_for(world: World) -
                 ledger.database.value("SELECT 1 FROM file WHERE not_before_epoch_s > 0 AND current = 1")
             )
         )
-        seen = running.parts.intake.feed_read_epoch_s
-        running.until(lambda: running.parts.intake.feed_read_epoch_s > seen + 3.0)
+        seen = running.parts.intake.feed.read_epoch_s
+        running.until(lambda: running.parts.intake.feed.read_epoch_s > seen + 3.0)
         assert inputs_seen(running) == []
         ledger.files.retry(running.parts.context.clock.now())
         delivered(world, running, {7: (1, 4)})

@@ -46,8 +46,8 @@ def test_a_folder_moved_out_before_it_was_read_gives_nothing(world: World) -> No
     running = RunningDaemon(world)
     world.drive.scan()
     running.build()
-    running.parts.intake.poll()
-    while running.parts.intake.pay():
+    running.parts.intake.feed.poll()
+    while running.parts.intake.listings.process_next():
         pass
     (world.source / "exam").rename(world.root / "taken-back")
 

@@ -14,7 +14,7 @@ from daemon.rules.backoff import Backoff
 from daemon.rules.errors import Transient
 from daemon.rules.model import File
 from daemon.rules.readiness import Rules
-from daemon.steps.intake import intake, observations
+from daemon.steps.intake import listings, observations
 from daemon.steps.intake.observations import Present
 from tests.support.exams import (
     delivered,
@@ -181,7 +181,7 @@ def test_run_once_ends_although_a_folder_cannot_be_listed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is put aside for longer than a minute is left to the next run."""
-    monkeypatch.setattr(intake, "LISTING_WAITS", Backoff(90.0, 900.0))
+    monkeypatch.setattr(listings, "LISTING_WAITS", Backoff(90.0, 900.0))
     exam(world, "broken", seed=10)
     world.drive.scan()
     broken, really, failed = folder_id(world, "broken"), Drive.list_children, 0
@@ -203,7 +203,7 @@ def test_run_once_ends_although_a_folder_cannot_be_listed(
 def test_run_once_tries_again_what_is_put_aside_for_less_than_a_minute(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "LISTING_WAITS", Backoff(0.5, 900.0))
+    monkeypatch.setattr(listings, "LISTING_WAITS", Backoff(0.5, 900.0))
     exam(world, "broken", seed=11)
     world.drive.scan()
     broken, really, failed = folder_id(world, "broken"), Drive.list_children, 0

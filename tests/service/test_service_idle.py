@@ -85,7 +85,10 @@ class Jobs:
         made = SimpleNamespace(
             stop=threading.Event(),
             workers=SimpleNamespace(running=lambda: told["running"]),
-            intake=SimpleNamespace(poll=lambda: told["entries"], pay=lambda: bool(pending and pending.pop())),
+            intake=SimpleNamespace(
+                feed=SimpleNamespace(poll=lambda: told["entries"]),
+                listings=SimpleNamespace(process_next=lambda: bool(pending and pending.pop())),
+            ),
             context=SimpleNamespace(
                 settings=SimpleNamespace(drive=SimpleNamespace(poll_interval_s=30.0)),
                 clock=SimpleNamespace(now=lambda: 0.0),

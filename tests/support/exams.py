@@ -51,10 +51,10 @@ def delivered(world: World, running: RunningDaemon, expected: dict[int, tuple[in
 
 def settled_down(world: World, running: RunningDaemon) -> None:
     """Wait until the daemon has read the feed to its end again and has nothing to do."""
-    seen = running.parts.intake.feed_read_epoch_s
+    seen = running.parts.intake.feed.read_epoch_s
     running.until(
         lambda: (
-            running.parts.intake.feed_read_epoch_s > seen + 0.5
+            running.parts.intake.feed.read_epoch_s > seen + 0.5
             and running.standing.next_wait_s() is None
             and not running.parts.workers.running()
         )

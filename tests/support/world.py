@@ -215,9 +215,9 @@ class RunningDaemon:
         """Do once what the service's jobs do."""
         context = self.parts.context
         if context.breakers.allowance(Scope.SERVICE, context.clock.now()) != 0:
-            self.parts.intake.poll()
+            self.parts.intake.feed.poll()
             self.rounds.drive_answered()
-            while self.parts.intake.pay():
+            while self.parts.intake.listings.process_next():
                 pass
         self.rounds.dispatch()
         self.housekeeping.tidy()

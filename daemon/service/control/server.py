@@ -197,7 +197,7 @@ class Answers:
         found = views.work(ledger, now)
         speed = views.rates(ledger, now)
         closed = context.breakers.suspensions()
-        feed_read = parts.intake.feed_read_epoch_s
+        feed_read = parts.intake.feed.read_epoch_s
         # Paused, closed, or before the first look at the feed: nobody can say how long it takes.
         unknown = context.breakers.paused or bool(closed) or not feed_read
         return {
@@ -323,7 +323,7 @@ class Answers:
             logger.warning("A restart will not know that the work is {}: {}", word, trouble.code)
 
     def crawl(self) -> Answer:
-        self._parts.intake.crawl()
+        self._parts.intake.true_up.enqueue()
         logger.info("A person asks for a crawl")
         self._poll()
         return {"listings_owed": self._parts.context.ledger.crawls.owed_listings()}

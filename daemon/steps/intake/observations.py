@@ -75,7 +75,7 @@ Observation = Present | Left | ShortcutSeen | ShortcutGone | Crawl | Recheck | U
 
 
 class Reader:
-    """Turns entries of the feed and answers of `files.get` into findings."""
+    """Turns entries of the feed and answers of `files.get` into observations."""
 
     def __init__(self, ledger: Ledger, tree: Tree) -> None:
         self._ledger = ledger
@@ -139,11 +139,15 @@ class Reader:
             yield ShortcutGone(file.file_id)
 
 
-def write(ledger: Ledger, findings: Sequence[Observation], now: float, *, listing_id: int = 0) -> None:
-    """Write findings down inside the caller's transaction. Files that leave together are judged together."""
+def write(ledger: Ledger, observed: Sequence[Observation], now: float, *, listing_id: int = 0) -> None:
+    """Write observations down inside the caller's transaction. Files that leave together are judged together.
+
+    Args:
+        listing_id: the listing that showed them; 0: the feed, or an answer to a question.
+    """
     left: list[tuple[str, Whereabouts, int]] = []
-    for finding in findings:
-        match finding:
+    for observation in observed:
+        match observation:
             case Present(file=file, place=place, ignored=ignored):
                 if not ledger.files.observe(file, place, now, listing_id=listing_id, ignored=ignored):
                     ledger.crawls.ask([file.file_id])

@@ -28,7 +28,7 @@ _NEVER_TRUSTED = frozenset({Cause.LOST, Cause.RESTORED, Cause.AHEAD})
 """Causes that prove that an older or another ledger is in place: what was made last may be hidden altogether."""
 
 
-def owe_if_needed(ledger: Ledger, cache: Cache, feed: str, output_id: str, now: float) -> None:
+def require_if_needed(ledger: Ledger, cache: Cache, feed: str, output_id: str, now: float) -> None:
     """Decide at start whether the ledger may be older than the output, and write it down before the cache changes."""
     rebuilding = ledger.rebuilding
     if rebuilding.cause is not None:
@@ -52,9 +52,9 @@ def owe_if_needed(ledger: Ledger, cache: Cache, feed: str, output_id: str, now: 
 
 
 class Rebuild:
-    """What must be known before anything is delivered. One thread at a time calls `pay`.
+    """What must be known before anything is delivered. One thread at a time calls `process_next`.
 
-    While it is `owed` nothing settles, is converted or delivered; files are read once `looked`. Every fact is
+    While it is `required` nothing settles, is converted or delivered; files are read once it `has_looked`. Every fact is
     written when it is found, so that a crash repeats requests only.
     """
 
@@ -69,22 +69,22 @@ class Rebuild:
         self._next_look = 0.0
         self._agreed: frozenset[tuple[str, ...]] | None = None
         self._examined: dict[str, frozenset[tuple[str, str]]] = {}
-        self.looked = False
+        self.has_looked = False
         """Whether all that is visible was taken over: inputs that are named there need not be read again."""
         if self._cause is not None:
             logger.info("The ledger may be older than the output ({}): looking there first", self._cause)
 
     @property
-    def owed(self) -> bool:
+    def required(self) -> bool:
         return self._cause is not None
 
     def wait_s(self) -> float:
-        """Return how long until the next look; 0 when one is under way, or none is owed."""
+        """Return how long until the next look; 0 when one is under way, or none is required."""
         if self._cause is None or self._look is not None:
             return 0.0
         return max(0.0, self._next_look - self._context.clock.now())
 
-    def pay(self) -> bool:
+    def process_next(self) -> bool:
         """Do the next part of the rebuild; return whether there was one to do now."""
         if self._cause is None or self.wait_s() > 0:
             return False
@@ -190,7 +190,7 @@ class Rebuild:
 
     def _conclude(self, look: Look) -> None:
         self._write_folders(look)
-        self.looked = True
+        self.has_looked = True
         now = self._context.clock.now()
         ripe_at = self._ripe_at(look)
         prints = look.fingerprint()
@@ -265,4 +265,4 @@ def _epoch_s(rfc3339: str) -> float:
     return datetime.fromisoformat(rfc3339).timestamp()
 
 
-__all__ = ["Rebuild", "owe_if_needed"]
+__all__ = ["Rebuild", "require_if_needed"]

@@ -128,10 +128,10 @@ def take_in(files: int, folders: int) -> int:
         resources = Resources(world.settings)
         try:
             parts = build(resources, stop=threading.Event())
-            parts.intake.crawl()
-            parts.intake.poll()
+            parts.intake.true_up.enqueue()
+            parts.intake.feed.poll()
             Rounds(parts).drive_answered()
-            while parts.intake.pay():
+            while parts.intake.listings.process_next():
                 pass
             waiting, _ = parts.context.ledger.files.unread()
             assert waiting == files, f"{waiting} of {files} files stand in the ledger"

@@ -25,8 +25,8 @@ ALL = 1 << 30
 
 def work_off(parts: Parts) -> int:
     """Take each stage to its end before the next one begins; return how many series were delivered."""
-    parts.intake.poll()
-    while parts.intake.pay():
+    parts.intake.feed.poll()
+    while parts.intake.listings.process_next():
         pass
     _files(parts)
     _settle(parts)
@@ -47,8 +47,8 @@ def _files(parts: Parts) -> None:
 def _settle(parts: Parts) -> None:
     now = parts.context.clock.now()
     parts.settling.reconcile(now, 0.0)
-    parts.intake.poll()
-    read = parts.intake.feed_read_epoch_s
+    parts.intake.feed.poll()
+    read = parts.intake.feed.read_epoch_s
     parts.settling.settle(Now(parts.context.clock.now(), read, source_known=True, download_clock_s=0.0))
 
 

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from daemon.outside.drive.client import Drive
-from daemon.steps.intake.intake import Intake
+from daemon.steps.intake.feed import Feed
 from daemon.steps.recover import rebuild
 
 
 def token_first(_: Path) -> None:
     """The page token moves before the rows of its page are committed; `feed_seq` still tells."""
     started: list[Any] = []
-    start = Intake.__init__
+    start = Feed.__init__
     # Hints ahead of the ledger say that it is older than the output: the wait for listings is another test's.
     rebuild.YOUNG_S = rebuild.AGAIN_S = 0.0
 
-    def remember_self(self: Intake, **parts: Any) -> None:
+    def remember_self(self: Feed, **parts: Any) -> None:
         start(self, **parts)
         started.append(self)
 
@@ -31,13 +31,13 @@ def token_first(_: Path) -> None:
     def changes(self: Drive, page_token: str) -> Any:
         page = ask(self, page_token)
         if page.changes:
-            intake = started[-1]
-            intake._keep_token(
-                intake._ledger.crawls.feed_seq + 1, page.next_page_token or page.new_start_page_token
+            feed = started[-1]
+            feed._keep_token(
+                feed._ledger.crawls.feed_seq + 1, page.next_page_token or page.new_start_page_token
             )
         return page
 
-    Intake.__init__ = remember_self  # type: ignore[method-assign]
+    Feed.__init__ = remember_self  # type: ignore[method-assign]
     Drive.changes = changes  # type: ignore[method-assign]
 
 
@@ -45,11 +45,11 @@ def token_first_unchecked(state_dir: Path) -> None:
     """The page token moves first, and nobody compares its `feed_seq` with the ledger's."""
     token_first(state_dir)
 
-    def token(self: Intake) -> str:
-        record = self._cache.page_token(self._feed)
+    def token(self: Feed) -> str:
+        record = self._cache.page_token(self._drive_id)
         return record.token if record is not None else ""
 
-    Intake._kept_token = token  # type: ignore[method-assign]
+    Feed._kept_token = token  # type: ignore[method-assign]
 
 
 def ids_not_written_down(state_dir: Path) -> None:

@@ -21,7 +21,7 @@ from daemon.localdrive.settings import Settings as DriveSettings
 from daemon.rules.config import load
 from daemon.service.once import run_once
 from daemon.service.process import Stop
-from daemon.steps.intake.intake import Intake
+from daemon.steps.intake.true_up import TrueUp
 from tests.instruments.crash.points import Points
 from tests.support.drive import NO_LAGS, DriveServer
 from tests.support.world import write_token
@@ -171,7 +171,7 @@ def run_daemon(
             change(home / "state")
         points.install()
         if feed_only:
-            Intake.crawl = _no_crawl  # type: ignore[assignment, method-assign]
+            TrueUp.enqueue = _no_crawl  # type: ignore[assignment, method-assign]
         try:
             return run_once(load(home / "config.toml", {}))
         except Stop as exc:
@@ -186,7 +186,7 @@ def run_daemon(
 
 
 def _no_crawl(*_: Any) -> None:
-    """Stands for `Intake.crawl`; a first crawl, and one after a refused token, is owed without it."""
+    """Stands for `TrueUp.enqueue`; a first crawl, and one after a refused token, is owed without it."""
 
 
 def _configure(home: Path, endpoint: str) -> None:

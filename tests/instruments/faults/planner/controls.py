@@ -11,8 +11,8 @@ from daemon.outside.cache import PageToken
 from daemon.outside.ledger import Files, Whereabouts
 from daemon.rules.model import File
 from daemon.steps import settle
-from daemon.steps.intake import intake
-from daemon.steps.intake.intake import Intake
+from daemon.steps.intake import observations
+from daemon.steps.intake.feed import Feed
 
 
 def any_order(patch: pytest.MonkeyPatch) -> None:
@@ -32,16 +32,17 @@ def any_order(patch: pytest.MonkeyPatch) -> None:
 
 def token_first(patch: pytest.MonkeyPatch) -> None:
     """The page token moves before the rows of its page are committed."""
-    poll = Intake.poll
+    poll = Feed.poll
 
-    def hasty(self: Intake) -> int:
+    def hasty(self: Feed) -> int:
         changes = self._drive.changes
 
         def ask(token: str) -> Any:
             page = changes(token)
             following = page.next_page_token or page.new_start_page_token
             self._cache.remember_page_token(
-                PageToken(self._ledger.crawls.generation, self._ledger.crawls.feed_seq, following), self._feed
+                PageToken(self._ledger.crawls.generation, self._ledger.crawls.feed_seq, following),
+                self._drive_id,
             )
             return page
 
@@ -51,7 +52,7 @@ def token_first(patch: pytest.MonkeyPatch) -> None:
         finally:
             self._drive.changes = changes  # type: ignore[method-assign]
 
-    patch.setattr(Intake, "poll", hasty)
+    patch.setattr(Feed, "poll", hasty)
 
 
 def less_replaces_more(patch: pytest.MonkeyPatch) -> None:
@@ -112,7 +113,7 @@ def strangers_are_welcome(patch: pytest.MonkeyPatch) -> None:
 
 def moved_folders_are_not_listed(patch: pytest.MonkeyPatch) -> None:
     """A folder that moved is one entry, and what lies in it is not looked at."""
-    patch.setattr(intake.findings.Reader, "_folder", lambda self, file: iter(self._tree.remember(file) or ()))
+    patch.setattr(observations.Reader, "_folder", lambda self, file: iter(self._tree.remember(file) or ()))
 
 
 CONTROLS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {

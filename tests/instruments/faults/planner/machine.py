@@ -244,7 +244,7 @@ class Planner(RuleBasedStateMachine):
         self.world.mortal(self._crawl_and_tick)
 
     def _crawl_and_tick(self) -> None:
-        self.world.parts.intake.crawl()
+        self.world.parts.intake.true_up.enqueue()
         self.world.tick()
 
     # ── what goes wrong ──────────────────────────────────────────────────────────────────────────────────────

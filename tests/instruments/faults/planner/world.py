@@ -37,7 +37,7 @@ from daemon.service.standing import Standing
 from daemon.service.suspensions import suspend_loop
 from daemon.service.workers import Workers
 from daemon.steps import convert, read
-from daemon.steps.intake.intake import SECOND_LOOK_S
+from daemon.steps.intake.true_up import SECOND_LOOK_S
 from daemon.steps.pipeline import Lane
 from tests.instruments.faults.planner.contents import read_instance
 from tests.instruments.faults.planner.drive import ModelDrive, Time
@@ -303,7 +303,7 @@ class World:
         def job() -> int:
             if self.parts.context.breakers.allowance(Scope.SERVICE, self.now) == 0:
                 return 0
-            entries = self.parts.intake.poll()
+            entries = self.parts.intake.feed.poll()
             self.rounds.drive_answered()
             return entries
 
@@ -314,7 +314,7 @@ class World:
 
         def job() -> int:
             paid = 0
-            while paid < most and self.parts.intake.pay():
+            while paid < most and self.parts.intake.listings.process_next():
                 paid += 1
             assert paid < 10_000, "what is owed does not end"
             return paid
@@ -323,8 +323,8 @@ class World:
 
     def true_up(self) -> None:
         interval_s = self._settings.drive.crawl_interval_h * 3600
-        if not 0 < self.parts.intake.crawl_due_in_s() <= max(interval_s, SECOND_LOOK_S):
-            self.parts.intake.crawl(interval_s)
+        if not 0 < self.parts.intake.true_up.due_in_s() <= max(interval_s, SECOND_LOOK_S):
+            self.parts.intake.true_up.enqueue(interval_s)
 
     def dispatch(self) -> int:
         return int(self._guarded(self.rounds.dispatch))
@@ -377,7 +377,7 @@ class World:
             if self.tick():
                 continue
             wait_s = self.standing.next_wait_s()
-            if wait_s is None and not self.parts.rebuild.owed:
+            if wait_s is None and not self.parts.rebuild.required:
                 if not self.drive.feed_is_behind():
                     return
                 wait_s = self.drive.feed_lag_s
@@ -388,7 +388,7 @@ class World:
         """Let listings catch up, crawl, and go on until nothing is left: what the feed swallowed is found."""
         self.rest()
         self.wait(self.drive.lag_s + 1)
-        self.parts.intake.crawl()
+        self.parts.intake.true_up.enqueue()
         self.rest()
 
     def rows(self, sql: str, *values: Any) -> list[Any]:

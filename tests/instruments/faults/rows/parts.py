@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from daemon.outside.drive import transfers
-from daemon.steps.intake.intake import Intake
+from daemon.steps.intake.true_up import TrueUp
 from tests.instruments.faults.controls import CONTROLS
 from tests.instruments.faults.engine import Plan, carry_out
 from tests.instruments.faults.moments import together
@@ -84,4 +84,4 @@ def double_chunks(_: Path) -> None:
 
 def feed_only(_: Path) -> None:
     """In the daemon's process: it does not crawl at its start; only the feed tells what happened."""
-    Intake.crawl = lambda *_: None  # type: ignore[assignment, method-assign]
+    TrueUp.enqueue = lambda *_: None  # type: ignore[assignment, method-assign]
