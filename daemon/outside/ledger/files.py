@@ -5,37 +5,13 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from daemon.outside.ledger.conditions import UNREAD
-from daemon.outside.ledger.database import Row
+from daemon.outside.ledger.conditions import IGNORED_FILE, UNREAD
 from daemon.outside.ledger.presence import Presence
-from daemon.outside.ledger.records import FileRow, Whereabouts
+from daemon.outside.ledger.records import FileRow
 from daemon.outside.ledger.schema import RULES_VERSION
 from daemon.rules.codes import Code
 from daemon.rules.lifecycle import Event, FileState, after
 from daemon.rules.outcomes import Filed, FileOutcome, Ignored
-
-
-def _record(row: Row) -> FileRow:
-    return FileRow(
-        file_id=row["file_id"],
-        head_revision_id=row["head_revision_id"],
-        md5_checksum=row["md5_checksum"],
-        size_bytes=row["size_bytes"],
-        modified_time=row["modified_time"],
-        version=row["version"],
-        can_read_revisions=bool(row["can_read_revisions"]),
-        parent_id=row["parent_id"],
-        exam_folder_id=row["exam_folder_id"],
-        whereabouts=Whereabouts(row["whereabouts"]),
-        first_seen_epoch_s=row["first_seen_epoch_s"],
-        state=FileState(row["state"]),
-        reason=row["reason"],
-        tries=row["tries"],
-        not_before_epoch_s=row["not_before_epoch_s"],
-        held_code=row["held_code"],
-        held_remedy=row["held_remedy"],
-        held_since_epoch_s=row["held_since_epoch_s"],
-    )
 
 
 class Files(Presence):
@@ -45,35 +21,32 @@ class Files(Presence):
 
     def due(self, now: float, limit: int) -> list[FileRow]:
         """Return files with a step to take, one exam folder after another, names in order."""
-        return [
-            _record(row)
-            for row in self._db.rows(
-                f"SELECT * FROM file WHERE {UNREAD} AND not_before_epoch_s <= ?"
-                " ORDER BY exam_rank, folder_rank, rank LIMIT ?",
-                (now, limit),
-            )
-        ]
+        return self._db.all(
+            FileRow,
+            "SELECT * FROM unread_file WHERE not_before_epoch_s <= ? ORDER BY exam_rank, folder_rank, rank LIMIT ?",
+            (now, limit),
+        )
 
     def next_due_epoch_s(self) -> float | None:
         """Return when the next parked file wakes; None when nothing waits."""
-        found = self._db.value(f"SELECT min(not_before_epoch_s) FROM file WHERE {UNREAD}")
+        found = self._db.value("SELECT min(not_before_epoch_s) FROM unread_file")
         return None if found is None else float(found)
 
     def unread(self) -> tuple[int, int]:
         """Return (files, bytes) that are neither read nor held."""
-        row = self._db.row(f"SELECT count(*), coalesce(sum(size_bytes), 0) FROM file WHERE {UNREAD}")
+        row = self._db.row("SELECT count(*), coalesce(sum(size_bytes), 0) FROM unread_file")
         assert row is not None
         return int(row[0]), int(row[1])
 
     def get(self, file_id: str, head_revision_id: str = "") -> FileRow | None:
         """Return the row of a revision, or of the newest one."""
         if head_revision_id:
-            row = self._db.row(
-                "SELECT * FROM file WHERE file_id = ? AND head_revision_id = ?", (file_id, head_revision_id)
+            return self._db.one(
+                FileRow,
+                "SELECT * FROM file WHERE file_id = ? AND head_revision_id = ?",
+                (file_id, head_revision_id),
             )
-        else:
-            row = self._db.row("SELECT * FROM file WHERE file_id = ? AND current = 1", (file_id,))
-        return None if row is None else _record(row)
+        return self._db.one(FileRow, "SELECT * FROM file WHERE file_id = ? AND current = 1", (file_id,))
 
     # ── what became of it ────────────────────────────────────────────────────────────────────────────────────
 
@@ -157,14 +130,7 @@ class Files(Presence):
                 self._db.live(now, row.file_id, "Held", code)
 
     def held(self) -> list[FileRow]:
-        return [
-            _record(row)
-            for row in self._db.rows(
-                "SELECT * FROM file WHERE held_code != '' AND current = 1"
-                " AND (whereabouts = 'PRESENT' OR held_code = ?) ORDER BY rank",
-                (Code.MASS_VANISHED,),
-            )
-        ]
+        return self._db.all(FileRow, "SELECT * FROM held_file ORDER BY rank")
 
     def retry(self, now: float, *, file_id: str = "", reason: str = "") -> int:
         """Clear hold and wait of the file, of all with this reason code, or of all; return how many."""
@@ -191,7 +157,7 @@ class Files(Presence):
         """Look again at files that older rules ignored; return how many."""
         with self._db.write():
             return self._db.execute(
-                "UPDATE file SET state = ?, reason = '' WHERE state = 'IGNORED' AND current = 1"
+                f"UPDATE file SET state = ?, reason = '' WHERE {IGNORED_FILE} AND current = 1"
                 " AND rules_version < ? AND head_revision_id != ''",
                 (after(FileState.IGNORED, Event.RECONSIDERED), RULES_VERSION),
             )
