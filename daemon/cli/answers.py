@@ -104,7 +104,7 @@ def why(settings: Settings, text: str) -> Answer:
         now = Now(
             epoch_s=Clock().now(),
             feed_read_epoch_s=0.0,
-            source_known=not ledger.crawls.owes(),
+            source_known=not ledger.crawls.has_pending_listings(),
             download_clock_s=ledger.series.last_filed_clock_s(),
             blocked=Block.REBUILD if ledger.rebuilding.cause else None,
         )

@@ -207,7 +207,7 @@ def _series_event(event: str, detail: str) -> str:
         "Ignored": f"ignored: nothing to convert ({detail})",
         "Abandoned": f"its attempt was given up before it was published ({detail}); it is converted anew",
         "Superseded": "closed: a newer set takes its place, or it is what is delivered already",
-        "Wanted": "a person asked for a rebuild",
+        "RebuildRequested": "a person asked for a rebuild",
         "TakenOver": f"found on Drive, delivered from {detail} inputs: the ledger had been lost, or is older",
     }
     return texts.get(event) or _common_event(event, detail)

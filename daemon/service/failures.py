@@ -115,7 +115,7 @@ class Failures:
         """Pause what goes into an output folder that takes nothing more; the revision is as it was. False: none is."""
         if self._stopping() or not isinstance(exc, Transient) or exc.scope is not Scope.FOLDER:
             return False
-        home_id = self._context.ledger.series.get(row.series_id).home_folder_id
+        home_id = self._context.ledger.series.get(row.series_id).mirrored_folder_id
         if home_id:
             suspend_folder(self._context, home_id, exc)
         return bool(home_id)

@@ -19,7 +19,7 @@ def settling_now(parts: Parts, ledger: Ledger, now: float) -> Now:
     return Now(
         epoch_s=now,
         feed_read_epoch_s=parts.intake.feed.read_epoch_s,
-        source_known=not ledger.crawls.owes(),
+        source_known=not ledger.crawls.has_pending_listings(),
         download_clock_s=parts.workers.download_clock_s,
         blocked=Block.REBUILD if parts.rebuild.required else Block.SUSPENDED if suspended else None,
     )
@@ -50,7 +50,7 @@ class Standing:
             return max([parts.rebuild.wait_s(), *(probe - now for probe in probes)])
         if ledger.series.dirty():
             return 0.0  # a step ended after the last look at its series
-        if not known and not ledger.crawls.owes() and not ledger.series.settleable():
+        if not known and not ledger.crawls.has_pending_listings() and not ledger.series.settleable():
             return None
         return max(0.0, max([min(known, default=now), *probes]) - now)
 

@@ -177,7 +177,7 @@ class Workers:
         folders = self._context.breakers.folders
         shut = folders.shut(now) if lane is Lane.DELIVER else ()
         for row in self._context.ledger.revisions.due(
-            now, states_of(lane), len(self._running) + free, but_homes=shut
+            now, states_of(lane), len(self._running) + free, except_mirrored=shut
         ):
             if row.key in self._running:
                 continue
@@ -191,7 +191,7 @@ class Workers:
 
     def _home_id(self, row: RevisionRow) -> str:
         """Return the source folder whose output folder a delivery goes into; empty while it is not fixed."""
-        return self._context.ledger.series.get(row.series_id).home_folder_id
+        return self._context.ledger.series.get(row.series_id).mirrored_folder_id
 
     def _must_upload_first(self, now: float) -> bool:
         """Whether results that wait for their upload fill the spool: more of them would only fill the disk."""
@@ -335,7 +335,7 @@ class Workers:
                     self._opened(step)
                 # Only a new item shows that there is room for one.
                 if outcome.event is Event.DELIVERED and not series.delivered_n:
-                    resume_folder(self._context, series.home_folder_id)
+                    resume_folder(self._context, series.mirrored_folder_id)
                 self._context.ledger.revisions.apply(row, outcome, self._context.clock.now())
             except Exception as exc:  # noqa: BLE001 - judged there, by kind
                 self._failures.of_revision(row, exc)

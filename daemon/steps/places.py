@@ -194,23 +194,23 @@ def _make(drive: Drive, ledger: Ledger, parent_id: str, name: str, clock: Clock)
         The folder, and whether it was not in use before; False where a late search had hidden one that was.
     """
     deliveries = ledger.deliveries
-    if deliveries.spare_ids(clock.now() - 86_400) == 0:
-        deliveries.stock(drive.generate_ids(10), clock.now())
-    folder = deliveries.out_folder(parent_id, f"output:{name}")
-    logger.info("Making the output folder {}", folder.folder_id)
+    if deliveries.pooled_ids(clock.now() - 86_400) == 0:
+        deliveries.add_to_pool(drive.generate_ids(10), clock.now())
+    folder = deliveries.made_item(parent_id, f"output:{name}")
+    logger.info("Making the output folder {}", folder.item_id)
     try:
-        made = drive.create_folder(file_id=folder.folder_id, name=name, parent_id=parent_id, properties={})
+        made = drive.create_folder(file_id=folder.item_id, name=name, parent_id=parent_id, properties={})
     except Refused as exc:
         if exc.code == Code.ID_REFUSED:
             # It had grown too old: the next start takes another one, and would meet this one for ever.
-            deliveries.forget_folder(folder.folder_id)
+            deliveries.forget_item(folder.item_id)
             raise Transient(exc.code, exc.what) from exc
         raise
     if made.trashed:
         # A person threw the earlier one away: the id is used up, the next call takes another.
-        deliveries.forget_folder(folder.folder_id)
+        deliveries.forget_item(folder.item_id)
         return _make(drive, ledger, parent_id, name, clock)
-    deliveries.folder_made(folder.folder_id)
+    deliveries.mark_made(folder.item_id)
     return made, not folder.made
 
 

@@ -68,7 +68,7 @@ def situation_of(
         count_at_most: unread files are counted so far; the decision needs only to know whether there is one.
     """
     newest_epoch_s = max((member.first_seen_epoch_s for member in found), default=0.0)
-    until = rules.siblings_until(newest_epoch_s, is_rebuild=revision.deliberate)
+    until = rules.siblings_until(newest_epoch_s, is_rebuild=revision.is_rebuild)
     folder_ids = sorted({member.exam_folder_id for member in found})
     return Situation(
         instances=len(found),
@@ -78,7 +78,7 @@ def situation_of(
             folder_ids, until, now.epoch_s, at_most=count_at_most
         ),
         filed_clock_s=ledger.series.filed_clock_s(revision.series_id),
-        is_rebuild=revision.deliberate,
+        is_rebuild=revision.is_rebuild,
         held_code=revision.held_code,
     )
 
@@ -119,18 +119,18 @@ class Settling:
         if newest is not None:
             self._newest.pop(newest.key, None)
         if newest is not None and newest.state is SeriesState.GATHERING and not newest.held_code:
-            if series.wanted:
-                table.make_deliberate(newest)
+            if series.rebuild_requested:
+                table.mark_rebuild(newest)
             elif self._is_left(newest):
                 # Kept, it would be under way for ever, and its bytes in the spool. What comes back begins another.
                 table.supersede(newest, now)
             return
         if newest is not None and not newest.closed:
             return  # what comes later belongs to the next revision; its end marks the series again
-        if series.wanted:
+        if series.rebuild_requested:
             if newest is not None and newest.held_code and newest.state is not SeriesState.SUPERSEDED:
                 table.supersede(newest, now)
-            table.begin(series_id, now, download_clock_s=download_clock_s, deliberate=True)
+            table.begin(series_id, now, download_clock_s=download_clock_s, is_rebuild=True)
             return
         found = next_set(self._ledger, series_id)
         if newest is None:
@@ -147,7 +147,7 @@ class Settling:
         """Whether nothing that a gathering revision could be made of is, or may still be, in the source."""
         if self._ledger.series.one_present(revision.series_id) is not None:
             return False
-        found = next_set(self._ledger, revision.series_id, is_rebuild=revision.deliberate)
+        found = next_set(self._ledger, revision.series_id, is_rebuild=revision.is_rebuild)
         return not found and not self._ledger.series.count_own_unread(revision.series_id, at_most=1)
 
     def _key_before(self, newest: RevisionRow, delivered_n: int) -> str:
@@ -204,7 +204,7 @@ class Settling:
             own_unread=0,
             folder_unread=0,
             filed_clock_s=self._ledger.series.filed_clock_s(revision.series_id),
-            is_rebuild=revision.deliberate,
+            is_rebuild=revision.is_rebuild,
         )
         if readiness(one, self.rules, now).how is None:
             return True
@@ -212,13 +212,13 @@ class Settling:
         if present is None:
             return False
         folder_id, first_seen_epoch_s = present
-        until = self.rules.siblings_until(first_seen_epoch_s, is_rebuild=revision.deliberate)
+        until = self.rules.siblings_until(first_seen_epoch_s, is_rebuild=revision.is_rebuild)
         unread = self._ledger.series.count_folder_unread((folder_id,), until, now.epoch_s, at_most=1)
         one = replace(one, newest_epoch_s=first_seen_epoch_s, folder_unread=unread)
         return readiness(one, self.rules, now).how is None
 
     def _settle_if_complete(self, revision: RevisionRow, now: Now) -> bool:
-        found = next_set(self._ledger, revision.series_id, is_rebuild=revision.deliberate)
+        found = next_set(self._ledger, revision.series_id, is_rebuild=revision.is_rebuild)
         situation = situation_of(self._ledger, revision, found, self.rules, now)
         if found:
             self._newest[revision.key] = (now.epoch_s, situation.newest_epoch_s)
@@ -231,7 +231,7 @@ class Settling:
             series = self._ledger.series.get(revision.series_id)
             n = series.delivered_n
             delivered = self._ledger.revisions.get(series.series_id, n) if n else None
-            if delivered is not None and delivered.content_key == key and not revision.deliberate:
+            if delivered is not None and delivered.content_key == key and not revision.is_rebuild:
                 # What made the difference is gone again: same key, same result.
                 self._ledger.revisions.supersede(revision, now)
                 return False
@@ -249,7 +249,7 @@ class Settling:
         gathering = [
             (revision, found)
             for revision in self._ledger.revisions.gathering()
-            if (found := next_set(self._ledger, revision.series_id, is_rebuild=revision.deliberate))
+            if (found := next_set(self._ledger, revision.series_id, is_rebuild=revision.is_rebuild))
         ]
         if len(gathering) < 2:
             return False

@@ -64,7 +64,7 @@ def held(bench: Bench) -> None:
 
 
 def rebuild(bench: Bench) -> None:
-    bench.ledger.series.want(1, T0)
+    bench.ledger.series.request_rebuild(1, T0)
     bench.settling.reconcile(T0 + 1, 0.0)
 
 

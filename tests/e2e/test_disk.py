@@ -41,7 +41,7 @@ def failing(times: int, error: int, really: Callable[..., Any], met: list[int]) 
 
 
 def lives(running: RunningDaemon) -> list[str]:
-    rows = running.parts.context.ledger.database.rows("SELECT DISTINCT event FROM life")
+    rows = running.parts.context.ledger.database.rows("SELECT DISTINCT event FROM history")
     return [str(row["event"]) for row in rows]
 
 

@@ -210,7 +210,7 @@ def test_what_a_page_shows_is_told_before_the_next_is_asked_for(world: World, st
 
     assert {1, 2, 3} <= set(told)
     told.clear()
-    still.parts.context.ledger.crawls.owe_crawl(still.parts.context.places.source_id)
+    still.parts.context.ledger.crawls.enqueue_crawl(still.parts.context.places.source_id)
     while still.parts.intake.listings.process_next():
         pass
     assert told != []
@@ -309,7 +309,7 @@ def test_a_viewed_item_changes_nothing(world: World, still: RunningDaemon) -> No
     world.drive.view(folder)
 
     assert still.parts.intake.feed.poll() == 1
-    assert not still.parts.context.ledger.crawls.owes()
+    assert not still.parts.context.ledger.crawls.has_pending_listings()
 
 
 def test_one_folder_costs_one_listing(world: World, still: RunningDaemon) -> None:
@@ -425,7 +425,7 @@ def test_a_question_raised_while_it_is_answered_is_asked_again(
 
     assert asked == 2
     assert context.ledger.files.get(file_id).whereabouts == "GONE"  # type: ignore[union-attr]
-    assert not context.ledger.crawls.owes()
+    assert not context.ledger.crawls.has_pending_listings()
 
 
 def test_a_shortcut_and_its_target_that_leave_together_leave_nothing(
@@ -473,13 +473,13 @@ def test_what_an_answer_raises_about_its_own_item_stays_owed(
     [folder] = still.parts.context.ledger.files.parents_in_use()
 
     def owe() -> None:
-        crawls.ask([file_id]) if owed == "question" else crawls.owe_recheck(folder)
+        crawls.ask([file_id]) if owed == "question" else crawls.enqueue_recheck(folder)
 
     with monkeypatch.context() as raising:
         raising.setattr(observations, "write", lambda *_, **__: owe())
         owe()
         still.parts.intake.listings.process_next()
 
-    assert crawls.owes()
+    assert crawls.has_pending_listings()
     intake_round(still)
-    assert not crawls.owes()
+    assert not crawls.has_pending_listings()

@@ -542,7 +542,7 @@ def test_lost_hints_leave_what_is_under_way_alone(world: World, monkeypatch: pyt
     with resting(world) as running:
         rebuilt(running)
 
-        assert running.parts.context.ledger.deliveries.litter() == []
+        assert running.parts.context.ledger.deliveries.orphans() == []
     assert world.run_once() == 0
     assert whole(world)
 
@@ -558,7 +558,7 @@ def test_what_a_backup_has_under_way_is_made_anew(world: World, monkeypatch: pyt
         rebuilt(running)
 
         ledger = running.parts.context.ledger
-        assert len(ledger.deliveries.litter()) == 1
+        assert len(ledger.deliveries.orphans()) == 1
         assert [(row.state, row.attempt) for row in ledger.revisions.all(1)] == [("SETTLED", 2)]
     assert world.run_once() == 0
     assert whole(world)
@@ -653,7 +653,7 @@ def rebuilt(running: RunningDaemon) -> None:
 
 def test_only_the_copy_begins_a_new_generation(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite3")
-    ledger.deliveries.stock(["spare"], time.time())
+    ledger.deliveries.add_to_pool(["spare"], time.time())
     generation = ledger.crawls.generation
     copy = backup.back_up(ledger.database, tmp_path / "backup", time.time())
     ledger.close()
@@ -663,7 +663,7 @@ def test_only_the_copy_begins_a_new_generation(tmp_path: Path) -> None:
     assert (again.crawls.generation, again.rebuilding.cause) == (generation, None)
     assert restored.crawls.generation != generation
     assert restored.rebuilding.cause == "RESTORED"
-    assert restored.deliveries.spare_ids(0.0) == 0
+    assert restored.deliveries.pooled_ids(0.0) == 0
     renewed = restored.crawls.generation
     restored.close()
     third = Ledger(copy)

@@ -336,7 +336,7 @@ def test_a_full_disk_is_no_fault_of_ours(
     running.until(lambda: bool(met))
 
     delivered(world, running, {13: (1, 4)})
-    assert not running.parts.context.ledger.database.value("SELECT 1 FROM life WHERE event = 'Held'")
+    assert not running.parts.context.ledger.database.value("SELECT 1 FROM history WHERE event = 'Held'")
 
 
 def test_a_lost_login_while_inputs_are_fetched_again_is_not_their_end(

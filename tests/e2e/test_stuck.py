@@ -53,7 +53,7 @@ def test_a_folder_that_cannot_be_listed_keeps_nobody_waiting(world: World) -> No
     with running:
         delivered(world, running, {2: (1, 4)})
         assert running.parts.context.breakers.suspensions() == []
-        assert running.parts.context.ledger.crawls.owed_listings() == 1
+        assert running.parts.context.ledger.crawls.pending_listings() == 1
 
         failed.clear()
         delivered(world, running, {1: (1, 4), 2: (1, 4)})

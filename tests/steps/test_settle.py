@@ -232,7 +232,7 @@ def test_a_person_may_rebuild_from_less(bench: Bench) -> None:
     bench.deliver()
     bench.vanish("a")
 
-    bench.ledger.series.want(1, T0)
+    bench.ledger.series.request_rebuild(1, T0)
     bench.round(LONG_AFTER)
 
     assert (bench.newest(), bench.inputs()) == ((2, SeriesState.SETTLED), {"b"})
@@ -396,7 +396,7 @@ def test_a_person_need_not_wait_for_silence(bench: Bench) -> None:
     """`process` on a series that gathers makes that revision the rebuild; a second one would say the same."""
     bench.add("a", "b")
     bench.round(T0)
-    bench.ledger.series.want(1, T0)
+    bench.ledger.series.request_rebuild(1, T0)
 
     assert bench.round(T0 + 1) == 1
     bench.deliver()

@@ -1,4 +1,4 @@
-"""The truth: what has been seen, what is owed, what is done. The only user of sqlite3 outside localdrive/."""
+"""The truth: what has been seen, what is pending, what is done. The only user of sqlite3 outside localdrive/."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from daemon.outside.ledger import backup
 from daemon.outside.ledger.crawls import Crawls, Listing, Shortcut
 from daemon.outside.ledger.database import Database
-from daemon.outside.ledger.deliveries import Deliveries, OutFolder
+from daemon.outside.ledger.deliveries import Deliveries, MadeItem
 from daemon.outside.ledger.files import Files
 from daemon.outside.ledger.history import EventRow, History, InputCounts, InstanceCounts
 from daemon.outside.ledger.overview import (
@@ -53,8 +53,8 @@ __all__ = [
     "KnownDelivery",
     "Ledger",
     "Listing",
+    "MadeItem",
     "MemberRow",
-    "OutFolder",
     "Overview",
     "Place",
     "Progress",

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from daemon.outside import disk
+from daemon.outside.ledger.copies import write_copy
 from daemon.outside.ledger.database import Database
 from daemon.rules.codes import Code
 from daemon.rules.errors import Transient
@@ -38,16 +39,10 @@ def back_up(database: Database, directory: Path, now: float, *, disk_reserve_byt
     """
     name = f"ledger-{datetime.fromtimestamp(now, UTC):%Y%m%d}.sqlite3"
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sweep(directory)
+        disk.make_directory(directory)
         if shutil.disk_usage(directory).free < database.size_bytes() + disk_reserve_bytes:
             raise _failed("there is no room on its disk")
-        try:
-            with disk.replacing(directory / name, durable=True) as copy:
-                database.backup(copy)
-            disk.sync_directory(directory.parent)
-        finally:
-            _sweep(directory)
+        write_copy(database.backup, directory, name)
         # One that bears a date to come was written under a wrong clock: it is older than today's.
         for old in sorted(directory.glob(_PATTERN), key=lambda path: (path.name <= name, path.name))[:-KEPT]:
             old.unlink(missing_ok=True)
@@ -58,8 +53,3 @@ def back_up(database: Database, directory: Path, now: float, *, disk_reserve_byt
 
 def _failed(why: str) -> Transient:
     return Transient(Code.BACKUP_FAILED, f"the ledger could not be backed up: {why}")
-
-
-def _sweep(directory: Path) -> None:
-    for path in directory.glob(".ledger-*"):
-        path.unlink(missing_ok=True)

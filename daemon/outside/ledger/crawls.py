@@ -1,4 +1,4 @@
-"""Listings that are owed, questions to ask, shortcuts: what intake must not forget over a crash."""
+"""Pending listings, questions to ask, shortcuts: what intake must not forget over a crash."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from daemon.outside.ledger.database import Database, marks
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A folder that is owed a listing. `position` orders a crawl depth first, names in order."""
+    """A folder whose listing is pending. `position` orders a crawl depth first, names in order."""
 
     listing_id: int
     crawl_id: int
@@ -52,8 +52,8 @@ class Crawls:
 
     # ── listings ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def owe_crawl(self, folder_id: str) -> None:
-        """Owe a listing of `folder_id` and of everything under it, unless just that is owed already."""
+    def enqueue_crawl(self, folder_id: str) -> None:
+        """Enqueue a listing of `folder_id` and of everything under it, unless just that is pending already."""
         with self._db.write():
             if self._db.value(
                 "SELECT 1 FROM listing WHERE folder_id = ? AND position = '' AND done = 0", (folder_id,)
@@ -65,27 +65,27 @@ class Crawls:
                 "INSERT INTO listing (crawl_id, folder_id, position) VALUES (?, ?, '')", (crawl_id, folder_id)
             )
 
-    def owe_child(self, listing: Listing, folder_id: str, order: int) -> None:
-        """Owe a listing of a folder found in `listing`; a crawl lists each folder once, however it is reached."""
+    def enqueue_child(self, listing: Listing, folder_id: str, order: int) -> None:
+        """Enqueue a listing of a folder found in `listing`; a crawl lists each folder once, however it is reached."""
         self._db.execute(
             "INSERT OR IGNORE INTO listing (crawl_id, folder_id, position) VALUES (?, ?, ?)",
             (listing.crawl_id, folder_id, f"{listing.position}/{order:08d}"),
         )
 
-    def next_listing(self, aside: Collection[str] = ()) -> Listing | None:
-        """Return the listing that is due first, those of the folders in `aside` left out."""
+    def next_listing(self, backed_off: Collection[str] = ()) -> Listing | None:
+        """Return the listing that is due first. Folders in `backed_off` wait for their next try and are left out."""
         return self._db.one(
             Listing,
-            f"SELECT * FROM listing WHERE done = 0 AND folder_id NOT IN ({marks(aside)})"
+            f"SELECT * FROM listing WHERE done = 0 AND folder_id NOT IN ({marks(backed_off)})"
             " ORDER BY crawl_id, position LIMIT 1",
-            tuple(aside),
+            tuple(backed_off),
         )
 
-    def owed_listings(self) -> int:
+    def pending_listings(self) -> int:
         return int(self._db.value("SELECT count(*) FROM listing WHERE done = 0"))
 
     def listed(self, listing: Listing, parent_id: str, on_end: Callable[[frozenset[str]], None]) -> None:
-        """The folder was read to its end. A crawl without owed listings is forgotten.
+        """The folder was read to its end. A crawl without pending listings is forgotten.
 
         Args:
             parent_id: the folder's parent; empty when the folder is not in the source after all.
@@ -113,11 +113,11 @@ class Crawls:
                 if not self._db.execute("INSERT OR IGNORE INTO question VALUES (?)", (file_id,)):
                     self._asked_again.add(file_id)
 
-    def questions(self, aside: Collection[str] = (), limit: int = 100) -> list[str]:
-        """Return ids to ask for, those in `aside` left out."""
+    def questions(self, backed_off: Collection[str] = (), limit: int = 100) -> list[str]:
+        """Return ids to ask for. Those in `backed_off` wait for their next try and are left out."""
         return self._db.column(
-            f"SELECT file_id FROM question WHERE file_id NOT IN ({marks(aside)}) LIMIT ?",
-            (*aside, limit),
+            f"SELECT file_id FROM question WHERE file_id NOT IN ({marks(backed_off)}) LIMIT ?",
+            (*backed_off, limit),
         )
 
     def open_questions(self) -> int:
@@ -136,8 +136,8 @@ class Crawls:
             else:
                 self._db.execute("DELETE FROM question WHERE file_id = ?", (file_id,))
 
-    def owe_recheck(self, folder_id: str) -> None:
-        """Owe a look at what lies under a folder that moved, went or came back; it counts as not listed until then."""
+    def enqueue_recheck(self, folder_id: str) -> None:
+        """Enqueue a look at what lies under a folder that moved, went or came back; it counts as not listed until then."""
         with self._db.write():
             self._db.execute("INSERT OR IGNORE INTO recheck VALUES (?)", (folder_id,))
             self._db.execute("UPDATE folder SET listed = 0 WHERE folder_id = ?", (folder_id,))
@@ -160,7 +160,7 @@ class Crawls:
         )
         return "" if found is None else str(found)
 
-    def owes(self) -> bool:
+    def has_pending_listings(self) -> bool:
         """Whether a listing, a question or a recheck is open: the source is not fully known."""
         return (
             self._db.value(

@@ -12,9 +12,12 @@ from typing import Any, TypeVar
 
 from loguru import logger
 
+from daemon import __version__
+from daemon.outside.ledger import upgrades
 from daemon.outside.ledger.conditions import VIEWS
+from daemon.outside.ledger.copies import keep_before_upgrade
 from daemon.outside.ledger.mapping import from_row, to_row
-from daemon.outside.ledger.schema import SCHEMA_VERSION, TABLES, UPGRADES
+from daemon.outside.ledger.schema import SCHEMA_VERSION, TABLES
 from daemon.rules.codes import Code
 from daemon.rules.errors import Refused, Transient, Trouble, of_the_disk
 
@@ -22,7 +25,9 @@ T = TypeVar("T")
 Row = sqlite3.Row
 Values = Sequence[Any]
 RESTORED = "RESTORED"
-"""Why a rebuild is owed: the ledger is a backup that was put back."""
+"""Why a rebuild is needed: the ledger is a backup that was put back."""
+PROGRAM_VERSION = "program_version"
+"""The key in `meta` under which each version of the program that opens the ledger for writing leaves its name."""
 _IS_BACKUP = "is_backup"
 _MAGIC = b"SQLite format 3\0"
 _DAMAGED = ("CORRUPT", "NOTADB", "FORMAT")
@@ -133,18 +138,57 @@ class Database:
                 self.set_meta("salt", secrets.token_hex(16))
                 self.set_meta("feed_seq", "0")
                 self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        elif version in UPGRADES:
-            if not read_only:
-                with self.write():
-                    for older in range(version, SCHEMA_VERSION):
-                        self._run(UPGRADES[older])
-                    self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        elif version in upgrades.OLDER:
+            if read_only:
+                raise self._older(version)
+            self._upgrade(version)
         elif version != SCHEMA_VERSION:
-            raise Refused(
-                Code.LEDGER_VERSION, f"the ledger has schema {version}, this program knows {SCHEMA_VERSION}"
-            )
+            raise self._newer(version)
+        if not read_only and self.meta(PROGRAM_VERSION) != __version__:
+            self.set_meta(PROGRAM_VERSION, __version__)
         if not read_only and self.meta(_IS_BACKUP):
             self._renew()
+
+    def _upgrade(self, version: int) -> None:
+        """Keep a checked copy of the old ledger, then bring it up to date in one transaction.
+
+        Whatever ends the process meanwhile, the ledger is the old one or the new one.
+        """
+        copy = keep_before_upgrade(
+            self.backup, self.size_bytes(), self._path.parent / "backup", SCHEMA_VERSION
+        )
+        with self.write():
+            for statements in upgrades.statements(version):
+                self._run(statements)
+            self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        logger.info(
+            "The ledger was upgraded from schema {} to {}. A copy of the old one is kept as backup/{}",
+            version,
+            SCHEMA_VERSION,
+            copy.name,
+        )
+
+    def _older(self, version: int) -> Refused:
+        return Refused(
+            Code.LEDGER_VERSION,
+            f"the ledger was written by an older sdd-dicom (schema {version}; this program needs {SCHEMA_VERSION})",
+            remedy="Start the daemon once (sdd-dicom run, or its service): it keeps a copy and upgrades the ledger",
+        )
+
+    def _newer(self, version: int) -> Refused:
+        try:
+            found = self._connection.execute(
+                "SELECT value FROM meta WHERE key = ?", (PROGRAM_VERSION,)
+            ).fetchone()
+        except sqlite3.OperationalError:
+            found = None  # a ledger to come may keep it elsewhere
+        writer = f"sdd-dicom {found[0]}" if found else "a newer sdd-dicom"
+        return Refused(
+            Code.LEDGER_VERSION,
+            f"the ledger was written by {writer} (schema {version}); this is sdd-dicom {__version__},"
+            f" which knows schema {SCHEMA_VERSION}",
+            remedy=f"Install {writer} or later. Nothing was changed",
+        )
 
     def _make_views(self) -> None:
         """Make the views of this connection. They live in memory: also a ledger that is only read has them."""
@@ -158,7 +202,7 @@ class Database:
             self.set_meta("generation", secrets.token_hex(8))
             self.set_meta("rebuild", RESTORED)
             # Reserved then, and perhaps used since.
-            self.execute("DELETE FROM spare_id")
+            self.execute("DELETE FROM id_pool")
             self.execute("DELETE FROM meta WHERE key IN (?, 'rebuild_begun_epoch_s')", (_IS_BACKUP,))
 
     def _run(self, statements: str) -> None:
@@ -319,9 +363,9 @@ class Database:
                 (key, value),
             )
 
-    def live(self, now: float, subject: str, event: str, detail: str = "", n: int = 0) -> None:
-        """Write one line into the life of a file (its id) or a series (``series:<id>``)."""
-        self.execute("INSERT INTO life VALUES (?, ?, ?, ?, ?)", (now, subject, n, event, detail))
+    def record_event(self, now: float, subject: str, event: str, detail: str = "", n: int = 0) -> None:
+        """Write one line into the history of a file (its id) or a series (``series:<id>``)."""
+        self.execute("INSERT INTO history VALUES (?, ?, ?, ?, ?)", (now, subject, n, event, detail))
 
     def size_bytes(self) -> int:
         return int(self.value("PRAGMA page_count")) * int(self.value("PRAGMA page_size"))
@@ -343,7 +387,8 @@ class Database:
             copy.execute("PRAGMA journal_mode = DELETE")  # one file, whole by itself
             # A copy may be shown to others while a session still lives: its address must not be in it.
             copy.execute("PRAGMA secure_delete = ON")
-            copy.execute("DELETE FROM upload_session")
+            if copy.execute("SELECT 1 FROM sqlite_schema WHERE name = 'upload_session'").fetchone():
+                copy.execute("DELETE FROM upload_session")
             copy.execute("INSERT OR REPLACE INTO meta VALUES (?, '1')", (_IS_BACKUP,))
             found = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":

@@ -67,7 +67,7 @@ class Files(Presence):
                     self._file_instance(row, member, md5_checksum, instance, now, download_clock_s)
                 # The series that held the older content has lost it only now.
                 self.mark_series_dirty(row.file_id)
-            self._db.live(now, row.file_id, outcome.event, reason)
+            self._db.record_event(now, row.file_id, outcome.event, reason)
             return True
 
     def is_left_unread(self, file_id: str, head_revision_id: str) -> bool:
@@ -119,7 +119,7 @@ class Files(Presence):
                 "UPDATE file SET not_before_epoch_s = ?, tries = tries + 1 WHERE file_id = ? AND head_revision_id = ?",
                 (not_before_epoch_s, *row.key),
             )
-            self._db.live(now, row.file_id, "Parked", code)
+            self._db.record_event(now, row.file_id, "Parked", code)
 
     def hold(self, row: FileRow, code: Code, remedy: str, now: float) -> None:
         """Set aside for a person."""
@@ -127,7 +127,7 @@ class Files(Presence):
             rank = self._db.value("SELECT rank FROM file WHERE file_id = ? AND head_revision_id = ?", row.key)
             if rank is not None:
                 self._hold(rank, code, remedy, now)
-                self._db.live(now, row.file_id, "Held", code)
+                self._db.record_event(now, row.file_id, "Held", code)
 
     def held(self) -> list[FileRow]:
         return self._db.all(FileRow, "SELECT * FROM held_file ORDER BY rank")
@@ -149,7 +149,7 @@ class Files(Presence):
                     (row["rank"],),
                 )
                 self._db.execute("DELETE FROM departure WHERE file_id = ?", (row["file_id"],))
-                self._db.live(now, row["file_id"], "Retried")
+                self._db.record_event(now, row["file_id"], "Retried")
                 self.mark_series_dirty(row["file_id"])
             return len(chosen)
 

@@ -48,7 +48,7 @@ class History:
         """Return the last `limit` events of a file (its id) or a series (`subject`), in order."""
         found = self._db.all(
             EventRow,
-            "SELECT at_epoch_s, n, event, detail FROM life WHERE subject = ? ORDER BY rowid DESC LIMIT ?",
+            "SELECT at_epoch_s, n, event, detail FROM history WHERE subject = ? ORDER BY rowid DESC LIMIT ?",
             (subject, limit),
         )
         return found[::-1]
@@ -141,7 +141,7 @@ class History:
         return self._db.column(
             "SELECT series_id FROM series WHERE delivery_folder_id = ?"
             " UNION SELECT series_id FROM result WHERE file_id = ?"
-            " UNION SELECT series_id FROM owned WHERE file_id = ?"
+            " UNION SELECT series_id FROM current_result WHERE file_id = ?"
             " UNION SELECT series_id FROM revision WHERE staging_folder_id = ?",
             (file_id,) * 4,
         )

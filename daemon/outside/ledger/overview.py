@@ -201,11 +201,11 @@ class Overview:
     def progress(self, now: float, window_s: float, idle_s: float) -> Progress:
         """Return what was read and delivered within the last `window_s` seconds."""
         # Rows come in order of time.
-        lately = "rowid > (SELECT coalesce(max(rowid), 0) FROM life) - ? AND at_epoch_s > ?"
+        lately = "rowid > (SELECT coalesce(max(rowid), 0) FROM history) - ? AND at_epoch_s > ?"
         values = (_RECENT_LINES, now - window_s)
         row = self._db.row(
             "WITH reads AS (SELECT l.at_epoch_s AS at, f.size_bytes AS size,"
-            " l.at_epoch_s - lag(l.at_epoch_s) OVER (ORDER BY l.at_epoch_s) AS gap FROM life l"
+            " l.at_epoch_s - lag(l.at_epoch_s) OVER (ORDER BY l.at_epoch_s) AS gap FROM history l"
             " JOIN file f ON f.file_id = l.subject AND f.current = 1"
             f" WHERE l.event IN (?, ?) AND l.{lately})"
             # What came before a pause says nothing of how fast it goes now.
@@ -215,7 +215,7 @@ class Overview:
         )
         assert row is not None
         delivered = self._db.value(
-            f"SELECT count(*) FROM life WHERE event = ? AND {lately}", (Event.DELIVERED, *values)
+            f"SELECT count(*) FROM history WHERE event = ? AND {lately}", (Event.DELIVERED, *values)
         )
         return Progress(row[0], row[1], row[2], row[3], int(delivered))
 

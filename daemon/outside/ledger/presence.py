@@ -120,7 +120,9 @@ class Presence:
                 RULES_VERSION,
             ),
         )
-        self._db.live(now, file.file_id, "Ignored" if ignored else "Seen", ignored or file.head_revision_id)
+        self._db.record_event(
+            now, file.file_id, "Ignored" if ignored else "Seen", ignored or file.head_revision_id
+        )
 
     def _ranks(self, place: Place) -> tuple[int, int]:
         ranks = []
@@ -159,7 +161,7 @@ class Presence:
                 )
                 if row["whereabouts"] == Whereabouts.PRESENT:
                     self._db.execute("INSERT OR REPLACE INTO departure VALUES (?, ?)", (file_id, now))
-                self._db.live(now, file_id, "Vanished", whereabouts)
+                self._db.record_event(now, file_id, "Vanished", whereabouts)
                 self.mark_series_dirty(file_id)
             if known:
                 self._hold_a_mass(now)

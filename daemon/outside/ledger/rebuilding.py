@@ -1,4 +1,4 @@
-"""A ledger that may be older than the output: what is owed then, and deliveries that are written down from Drive."""
+"""A ledger that may be older than the output: why it must be rebuilt, and deliveries that are written down from Drive."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Cause(StrEnum):
     NEW = "NEW"
     """It has just been made, and nothing tells of an earlier one."""
     LOST = "LOST"
-    """Hints of another generation: an earlier ledger worked here."""
+    """The cache is of another generation: an earlier ledger worked here."""
     RESTORED = RESTORED
     """It is a backup."""
     AHEAD = "AHEAD"
     """The cache is ahead: an older copy was put in its place."""
-    NO_HINTS = "NO_HINTS"
+    NO_CACHE = "NO_CACHE"
     """Nothing is left that could show it to be older."""
     OTHER_OUTPUT = "OTHER_OUTPUT"
     """The configuration names another output folder than before."""
@@ -46,8 +46,8 @@ class KnownDelivery:
 
     Args:
         content_key: of its inputs; empty where a revision was cut off in the middle, so that the next one starts.
-        owned: name → file id of what the delivery consists of.
-        sent: (file id, md5) of contents that nobody but us can have given.
+        current_results: name → file id of what the delivery consists of.
+        known_contents: (file id, md5) of contents that nobody but us can have given.
         history: (revision, count of inputs, made_at) of the revisions before.
     """
 
@@ -58,26 +58,26 @@ class KnownDelivery:
     content_key: str
     folder_id: str
     folder_name: str = field(repr=False)
-    home_folder_id: str
+    mirrored_folder_id: str
     facts: Mapping[str, Any] = field(repr=False)
     inputs: Sequence[InputRow]
     results: Sequence[ResultRow]
-    owned: Mapping[str, str] = field(repr=False)
-    sent: Sequence[tuple[str, str]]
+    current_results: Mapping[str, str] = field(repr=False)
+    known_contents: Sequence[tuple[str, str]]
     history: Sequence[tuple[int, int, str]]
 
 
 class Rebuilding:
-    """What is owed before anything is delivered, in `meta`; and rows that are written from manifests."""
+    """Why a rebuild comes before any delivery, in `meta`; and rows that are written from manifests."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    # ── what is owed ─────────────────────────────────────────────────────────────────────────────────────────
+    # ── why a rebuild is needed ─────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def cause(self) -> Cause | None:
-        """Return why a rebuild is owed; None: the ledger is as new as the output."""
+        """Return why a rebuild is needed; None: the ledger is as new as the output."""
         found = self._db.meta(_CAUSE)
         return Cause(found) if found else None
 
@@ -86,12 +86,12 @@ class Rebuilding:
         """Return the output folder of which the ledger knows all deliveries; empty: none yet."""
         return self._db.meta(_ACCEPTED)
 
-    def owe(self, cause: Cause, now: float) -> None:
-        """Owe a rebuild. Ids that an older ledger still has in stock may have been used since: they are dropped."""
+    def require(self, cause: Cause, now: float) -> None:
+        """Require a rebuild. Ids that an older ledger still has in its pool may have been used since: they are dropped."""
         with self._db.write():
             self._db.set_meta(_CAUSE, cause)
             self._db.set_meta(_BEGUN, str(now))
-            self._db.execute("DELETE FROM spare_id")
+            self._db.execute("DELETE FROM id_pool")
 
     def begun_epoch_s(self, now: float) -> float:
         """Return when it began, at the latest now: from then on nothing of ours was made on Drive."""
@@ -108,28 +108,26 @@ class Rebuilding:
 
     # ── deliveries without a readable manifest ───────────────────────────────────────────────────────────────
 
-    def set_unreadable(self, mark: str, folder_id: str) -> None:
-        """A delivery of the series with this mark lies in the folder, and nobody knows what it was made of."""
-        self._db.set_meta(_UNREADABLE + mark, folder_id)
+    def set_unreadable(self, series_tag: str, folder_id: str) -> None:
+        """A delivery of the series with this tag lies in the folder, and nobody knows what it was made of."""
+        self._db.set_meta(_UNREADABLE + series_tag, folder_id)
 
-    def unreadable(self, mark: str) -> str:
-        return self._db.meta(_UNREADABLE + mark)
+    def unreadable(self, series_tag: str) -> str:
+        return self._db.meta(_UNREADABLE + series_tag)
 
-    def forget_unreadable(self, mark: str) -> None:
+    def forget_unreadable(self, series_tag: str) -> None:
         with self._db.write():
-            self._db.execute("DELETE FROM meta WHERE key = ?", (_UNREADABLE + mark,))
+            self._db.execute("DELETE FROM meta WHERE key = ?", (_UNREADABLE + series_tag,))
 
     def any_unreadable(self) -> bool:
         return self._db.value("SELECT 1 FROM meta WHERE key LIKE ? LIMIT 1", (f"{_UNREADABLE}%",)) is not None
 
     # ── what Drive showed ────────────────────────────────────────────────────────────────────────────────────
 
-    def add_folder(self, parent_id: str, key: str, folder_id: str) -> None:
+    def add_item(self, parent_id: str, key: str, item_id: str) -> None:
         """Write down a folder of ours that is there, unless the ledger has one in its place."""
         with self._db.write():
-            self._db.execute(
-                "INSERT OR IGNORE INTO out_folder VALUES (?, ?, ?, 1)", (parent_id, key, folder_id)
-            )
+            self._db.execute("INSERT OR IGNORE INTO made_item VALUES (?, ?, ?, 1)", (parent_id, key, item_id))
 
     def delivered_in(self, folder_id: str) -> int | None:
         """Return the series whose visible delivery lies in the folder."""
@@ -147,12 +145,16 @@ class Rebuilding:
             )
         )
 
-    def learn(self, series_id: int, owned: Mapping[str, str], sent: Iterable[tuple[str, str]]) -> None:
+    def learn(
+        self, series_id: int, current_results: Mapping[str, str], known_contents: Iterable[tuple[str, str]]
+    ) -> None:
         """A delivery was being changed when the ledger was lost: what lies there is ours, and the next revision is due."""
         with self._db.write():
-            for name, file_id in owned.items():
-                self._db.execute("INSERT OR IGNORE INTO owned VALUES (?, ?, ?)", (series_id, name, file_id))
-            self._send(sent)
+            for name, file_id in current_results.items():
+                self._db.execute(
+                    "INSERT OR IGNORE INTO current_result VALUES (?, ?, ?)", (series_id, name, file_id)
+                )
+            self._add_known_contents(known_contents)
             self._db.execute(
                 "UPDATE revision SET content_key = '' WHERE series_id = ? AND n ="
                 " (SELECT delivered_n FROM series WHERE series_id = ?)",
@@ -160,9 +162,9 @@ class Rebuilding:
             )
             self._db.execute("UPDATE series SET dirty = 1 WHERE series_id = ?", (series_id,))
 
-    def _send(self, sent: Iterable[tuple[str, str]]) -> None:
-        for file_id, md5_checksum in sent:
-            self._db.execute("INSERT OR IGNORE INTO sent VALUES (?, ?)", (file_id, md5_checksum))
+    def _add_known_contents(self, known_contents: Iterable[tuple[str, str]]) -> None:
+        for file_id, md5_checksum in known_contents:
+            self._db.execute("INSERT OR IGNORE INTO known_content VALUES (?, ?)", (file_id, md5_checksum))
 
     def take_over(self, found: KnownDelivery, now: float) -> bool:
         """Write a delivery down as DELIVERED, its inputs as read; a ledger that is as far is left alone.
@@ -193,13 +195,13 @@ class Rebuilding:
             )
             self._db.execute(
                 "UPDATE series SET delivered_n = ?, delivery_folder_id = ?, folder_name = ?,"
-                " home_folder_id = CASE home_folder_id WHEN '' THEN ? ELSE home_folder_id END WHERE series_id = ?",
-                (found.n, found.folder_id, found.folder_name, found.home_folder_id, series_id),
+                " mirrored_folder_id = CASE mirrored_folder_id WHEN '' THEN ? ELSE mirrored_folder_id END WHERE series_id = ?",
+                (found.n, found.folder_id, found.folder_name, found.mirrored_folder_id, series_id),
             )
-            self._db.execute("DELETE FROM owned WHERE series_id = ?", (series_id,))
-            for name, file_id in found.owned.items():
-                self._db.execute("INSERT INTO owned VALUES (?, ?, ?)", (series_id, name, file_id))
-            self._send(found.sent)
+            self._db.execute("DELETE FROM current_result WHERE series_id = ?", (series_id,))
+            for name, file_id in found.current_results.items():
+                self._db.execute("INSERT INTO current_result VALUES (?, ?, ?)", (series_id, name, file_id))
+            self._add_known_contents(found.known_contents)
             for result in found.results:
                 self._db.execute(
                     "INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)",
@@ -216,11 +218,11 @@ class Rebuilding:
                 )
             for entry in found.inputs:
                 self._take_input(series_id, found.n, entry, now)
-            self._db.live(now, subject(series_id), "TakenOver", f"{len(found.inputs)}", found.n)
+            self._db.record_event(now, subject(series_id), "TakenOver", f"{len(found.inputs)}", found.n)
             return True
 
     def _close_earlier(self, series_id: int, found: KnownDelivery) -> None:
-        """What an older ledger has under way up to this revision is done, or was given up: its staging is litter."""
+        """What an older ledger has under way up to this revision is done, or was given up: its staging is an orphan."""
         for table in ("revision", "revision_input", "result"):
             self._db.execute(f"DELETE FROM {table} WHERE series_id = ? AND n = ?", (series_id, found.n))
         self._db.execute(

@@ -64,8 +64,8 @@ class SeriesRow:
     delivered_n: int
     delivery_folder_id: str
     folder_name: str = field(repr=False)
-    home_folder_id: str
-    wanted: bool
+    mirrored_folder_id: str
+    rebuild_requested: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class RevisionRow:
     series_id: int
     n: int
     state: SeriesState
-    deliberate: bool
+    is_rebuild: bool
     content_key: str
     reason: str
     tries: int

@@ -24,7 +24,7 @@ from daemon.rules.outcomes import (
 
 
 class Revisions:
-    """Queries and changes of `revision` and `revision_input`, and of `result` and `owned` as far as an outcome writes them."""
+    """Queries and changes of `revision` and `revision_input`, and of `result` and `current_result` as far as an outcome writes them."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -58,20 +58,20 @@ class Revisions:
         )
 
     def due(
-        self, now: float, states: Iterable[SeriesState], limit: int, *, but_homes: Collection[str] = ()
+        self, now: float, states: Iterable[SeriesState], limit: int, *, except_mirrored: Collection[str] = ()
     ) -> list[RevisionRow]:
         """Return revisions in one of `states` with a step to take, oldest series first.
 
         Args:
-            but_homes: source folders whose series are left out.
+            except_mirrored: source folders whose series are left out.
         """
-        chosen, homes = tuple(states), tuple(but_homes)
+        chosen, excluded = tuple(states), tuple(except_mirrored)
         return self._db.all(
             RevisionRow,
             f"SELECT * FROM open_revision WHERE state IN ({marks(chosen)})"
             " AND not_before_epoch_s <= ? AND series_id NOT IN (SELECT series_id FROM series"
-            f" WHERE home_folder_id IN ({marks(homes)})) ORDER BY series_id, n LIMIT ?",
-            (*chosen, now, *homes, limit),
+            f" WHERE mirrored_folder_id IN ({marks(excluded)})) ORDER BY series_id, n LIMIT ?",
+            (*chosen, now, *excluded, limit),
         )
 
     def attempts_in_spool(self) -> list[tuple[int, int, int]]:
@@ -107,7 +107,7 @@ class Revisions:
         return self._db.all(RevisionRow, "SELECT * FROM held_revision ORDER BY series_id, n")
 
     def begin(
-        self, series_id: int, now: float, *, download_clock_s: float = 0.0, deliberate: bool = False
+        self, series_id: int, now: float, *, download_clock_s: float = 0.0, is_rebuild: bool = False
     ) -> int:
         """Start the next revision as GATHERING; return its number.
 
@@ -121,23 +121,25 @@ class Revisions:
                 )
             )
             self._db.execute(
-                "INSERT INTO revision (series_id, n, state, deliberate) VALUES (?, ?, ?, ?)",
-                (series_id, n, SeriesState.GATHERING, deliberate),
+                "INSERT INTO revision (series_id, n, state, is_rebuild) VALUES (?, ?, ?, ?)",
+                (series_id, n, SeriesState.GATHERING, is_rebuild),
             )
             self._db.execute(
                 "UPDATE series SET filed_clock_s = max(filed_clock_s, ?) WHERE series_id = ?",
                 (download_clock_s, series_id),
             )
-            if deliberate:
-                self._db.execute("UPDATE series SET wanted = 0 WHERE series_id = ?", (series_id,))
-            self._db.live(now, subject(series_id), "Gathering", n=n)
+            if is_rebuild:
+                self._db.execute("UPDATE series SET rebuild_requested = 0 WHERE series_id = ?", (series_id,))
+            self._db.record_event(now, subject(series_id), "Gathering", n=n)
             return n
 
-    def make_deliberate(self, revision: RevisionRow) -> None:
+    def mark_rebuild(self, revision: RevisionRow) -> None:
         """A person asks for the revision that gathers: it is the rebuild, and silence need not last."""
         with self._db.write():
-            self._db.execute("UPDATE revision SET deliberate = 1 WHERE series_id = ? AND n = ?", revision.key)
-            self._db.execute("UPDATE series SET wanted = 0 WHERE series_id = ?", (revision.series_id,))
+            self._db.execute("UPDATE revision SET is_rebuild = 1 WHERE series_id = ? AND n = ?", revision.key)
+            self._db.execute(
+                "UPDATE series SET rebuild_requested = 0 WHERE series_id = ?", (revision.series_id,)
+            )
 
     def settle(
         self, revision: RevisionRow, members: Sequence[MemberRow], content_key: str, reason: str, now: float
@@ -154,14 +156,14 @@ class Revisions:
                 " WHERE series_id = ? AND n = ?",
                 (after(revision.state, Event.SETTLED), content_key, reason, *revision.key),
             )
-            self._db.live(
+            self._db.record_event(
                 now, subject(revision.series_id), Event.SETTLED, f"{len(members)} {reason}", revision.n
             )
 
     def supersede(self, revision: RevisionRow, now: float) -> None:
-        """Close a held (or needless) revision for good; what it left unpublished on Drive becomes litter."""
+        """Close a held (or needless) revision for good; what it left unpublished on Drive becomes an orphan."""
         with self._db.write():
-            self._litter(revision)
+            self._orphan(revision)
             self._db.execute(
                 "UPDATE revision SET state = ?, staging_folder_id = '' WHERE series_id = ? AND n = ?",
                 (after(revision.state, Event.SUPERSEDED), *revision.key),
@@ -169,7 +171,7 @@ class Revisions:
             self._forget_unpublished(revision)
             # Its bytes may leave the spool, and its set may have changed meanwhile.
             self._db.execute("UPDATE series SET dirty = 1 WHERE series_id = ?", (revision.series_id,))
-            self._db.live(now, subject(revision.series_id), Event.SUPERSEDED, n=revision.n)
+            self._db.record_event(now, subject(revision.series_id), Event.SUPERSEDED, n=revision.n)
 
     def apply(self, revision: RevisionRow, outcome: RevisionOutcome, now: float) -> None:
         """Write an outcome in one transaction. A row that changed meanwhile (another state) is left alone."""
@@ -198,7 +200,7 @@ class Revisions:
                     self._add_result(revision, manifest)
                 case Delivered():
                     if revision.staging_folder_id == self._delivery_folder_id(revision.series_id):
-                        self._own_all(revision)
+                        self._set_current_results(revision)
                     self._db.execute(
                         "UPDATE series SET delivered_n = ? WHERE series_id = ?",
                         (revision.n, revision.series_id),
@@ -207,16 +209,16 @@ class Revisions:
                     self._abandon(revision)
                     detail = reason
             self._db.execute("UPDATE series SET dirty = 1 WHERE series_id = ?", (revision.series_id,))
-            self._db.live(now, subject(revision.series_id), outcome.event, detail, revision.n)
+            self._db.record_event(now, subject(revision.series_id), outcome.event, detail, revision.n)
 
     def _delivery_folder_id(self, series_id: int) -> str:
         return str(self._db.value("SELECT delivery_folder_id FROM series WHERE series_id = ?", (series_id,)))
 
-    def _own_all(self, revision: RevisionRow) -> None:
-        """The whole folder became visible with one move: its results are what the delivery consists of."""
-        self._db.execute("DELETE FROM owned WHERE series_id = ?", (revision.series_id,))
+    def _set_current_results(self, revision: RevisionRow) -> None:
+        """The whole folder became visible with one move: its results are the current ones."""
+        self._db.execute("DELETE FROM current_result WHERE series_id = ?", (revision.series_id,))
         self._db.execute(
-            "INSERT INTO owned SELECT series_id, name, file_id FROM result WHERE series_id = ? AND n = ?",
+            "INSERT INTO current_result SELECT series_id, name, file_id FROM result WHERE series_id = ? AND n = ?",
             revision.key,
         )
 
@@ -260,7 +262,7 @@ class Revisions:
 
     def _abandon(self, revision: RevisionRow) -> None:
         """Forget the attempt: new ids for its folder and for every result that is not in the delivery yet."""
-        self._litter(revision)
+        self._orphan(revision)
         self._db.execute("DELETE FROM result WHERE series_id = ? AND n = ?", revision.key)
         self._db.execute(
             "UPDATE revision SET attempt = attempt + 1, staging_folder_id = '', facts = '{}'"
@@ -275,9 +277,9 @@ class Revisions:
             (revision.series_id, revision.staging_folder_id),
         )
 
-    def _litter(self, revision: RevisionRow) -> None:
+    def _orphan(self, revision: RevisionRow) -> None:
         if revision.staging_folder_id:
-            self._db.execute("INSERT OR IGNORE INTO litter VALUES (?)", (revision.staging_folder_id,))
+            self._db.execute("INSERT OR IGNORE INTO orphan VALUES (?)", (revision.staging_folder_id,))
 
     def park(self, revision: RevisionRow, not_before_epoch_s: float, now: float, code: Code) -> None:
         with self._db.write():
@@ -285,7 +287,7 @@ class Revisions:
                 "UPDATE revision SET not_before_epoch_s = ?, tries = tries + 1 WHERE series_id = ? AND n = ?",
                 (not_before_epoch_s, *revision.key),
             )
-            self._db.live(now, subject(revision.series_id), "Parked", code, revision.n)
+            self._db.record_event(now, subject(revision.series_id), "Parked", code, revision.n)
 
     def hold(self, revision: RevisionRow, code: Code, remedy: str, now: float) -> None:
         with self._db.write():
@@ -294,7 +296,7 @@ class Revisions:
                 (code, remedy, now, *revision.key),
             )
             self._db.execute("UPDATE series SET dirty = 1 WHERE series_id = ?", (revision.series_id,))
-            self._db.live(now, subject(revision.series_id), "Held", code, revision.n)
+            self._db.record_event(now, subject(revision.series_id), "Held", code, revision.n)
 
     def retry(self, now: float, *, series_id: int = 0, reason: str = "") -> int:
         """Clear hold and wait of the newest revision of the series, of all with this code, or of all."""
@@ -313,5 +315,5 @@ class Revisions:
                     " WHERE series_id = ? AND n = ?",
                     tuple(row),
                 )
-                self._db.live(now, subject(row["series_id"]), "Retried", n=row["n"])
+                self._db.record_event(now, subject(row["series_id"]), "Retried", n=row["n"])
             return len(chosen)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from daemon.outside.ledger.conditions import NOT_FINAL, UNREAD
 
 SCHEMA_VERSION = 4
 
 RULES_VERSION = 1
 """Grows when rules change what is an input; older IGNORED rows are then looked at again."""
 
-TABLES = """
+TABLES = f"""
 CREATE TABLE meta (                       -- one row a fact about the whole
     key   TEXT PRIMARY KEY,               -- generation, feed_seq, source_id, output_id, salt …
     value TEXT NOT NULL
@@ -50,9 +50,9 @@ CREATE TABLE file (                       -- one row for each (file, head revisi
     UNIQUE (file_id, head_revision_id)
 ) STRICT;
 CREATE INDEX file_due ON file (exam_rank, folder_rank, rank)
-    WHERE current = 1 AND state IN ('SEEN') AND whereabouts = 'PRESENT' AND held_code = '';
+    WHERE {UNREAD};
 CREATE INDEX file_unread ON file (exam_folder_id, first_seen_epoch_s)
-    WHERE current = 1 AND state IN ('SEEN') AND whereabouts = 'PRESENT' AND held_code = '';
+    WHERE {UNREAD};
 CREATE INDEX file_parent ON file (parent_id) WHERE current = 1;
 CREATE INDEX file_held ON file (held_code) WHERE held_code != '';
 
@@ -71,7 +71,7 @@ CREATE TABLE shortcut (
 CREATE INDEX shortcut_target ON shortcut (target_id);
 CREATE INDEX shortcut_parent ON shortcut (parent_id);
 
-CREATE TABLE listing (                    -- folders that are owed a listing, or were listed in a crawl still under way
+CREATE TABLE listing (                    -- folders whose listing is pending, or that were listed in a crawl still under way
     listing_id INTEGER PRIMARY KEY AUTOINCREMENT,
     crawl_id   INTEGER NOT NULL,
     folder_id  TEXT NOT NULL,
@@ -95,9 +95,9 @@ CREATE TABLE series (
     delivered_n         INTEGER NOT NULL DEFAULT 0,         -- 0: none yet
     delivery_folder_id  TEXT NOT NULL DEFAULT '',           -- Drive id, fixed at the first RESERVED
     folder_name         TEXT NOT NULL DEFAULT '',
-    home_folder_id      TEXT NOT NULL DEFAULT '',           -- source folder that the delivery mirrors
+    mirrored_folder_id  TEXT NOT NULL DEFAULT '',           -- source folder that the delivery mirrors
     filed_clock_s       REAL NOT NULL DEFAULT 0,            -- download clock when its newest instance was FILED, or its revision began
-    wanted              INTEGER NOT NULL DEFAULT 0,         -- 1: `process` asked for a rebuild
+    rebuild_requested   INTEGER NOT NULL DEFAULT 0,         -- 1: `process` asked for a rebuild
     dirty               INTEGER NOT NULL DEFAULT 1,         -- 1: its set may have changed
     UNIQUE (study_instance_uid, series_instance_uid)
 ) STRICT;
@@ -122,7 +122,7 @@ CREATE TABLE revision (
     series_id          INTEGER NOT NULL REFERENCES series,
     n                  INTEGER NOT NULL,
     state              TEXT NOT NULL,
-    deliberate         INTEGER NOT NULL DEFAULT 0,          -- 1: a person asked for it (`process`)
+    is_rebuild         INTEGER NOT NULL DEFAULT 0,          -- 1: a person asked for it (`process`)
     content_key        TEXT NOT NULL DEFAULT '',            -- set when SETTLED
     reason             TEXT NOT NULL DEFAULT '',            -- why IGNORED, or how it settled
     not_before_epoch_s REAL NOT NULL DEFAULT 0,
@@ -132,11 +132,11 @@ CREATE TABLE revision (
     held_since_epoch_s REAL NOT NULL DEFAULT 0,
     attempt            INTEGER NOT NULL DEFAULT 1,          -- grows when an attempt is abandoned
     made_at            TEXT NOT NULL DEFAULT '',            -- RFC 3339, when CONVERTED
-    facts              TEXT NOT NULL DEFAULT '{}',          -- JSON: verdict, volumes, warnings, tools of the conversion
+    facts              TEXT NOT NULL DEFAULT '{{}}',          -- JSON: verdict, volumes, warnings, tools of the conversion
     staging_folder_id  TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (series_id, n)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX revision_due ON revision (state) WHERE state IN ('GATHERING', 'SETTLED', 'CONVERTED', 'RESERVED');
+CREATE INDEX revision_due ON revision (state) WHERE {NOT_FINAL};
 
 CREATE TABLE revision_input (             -- frozen at SETTLED
     series_id        INTEGER NOT NULL,
@@ -165,33 +165,33 @@ CREATE TABLE result (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX result_file ON result (file_id);
 
-CREATE TABLE owned (                      -- what a visible delivery consists of
+CREATE TABLE current_result (             -- what a visible delivery consists of
     series_id INTEGER NOT NULL,
     name      TEXT NOT NULL,
     file_id   TEXT NOT NULL,
     PRIMARY KEY (series_id, name)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE sent (                       -- every content we ever gave a result: another one was edited by a person
+CREATE TABLE known_content (              -- every content we ever gave a result: another one was edited by a person
     file_id      TEXT NOT NULL,
     md5_checksum TEXT NOT NULL,
     PRIMARY KEY (file_id, md5_checksum)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE out_folder (                 -- folders we make: one row each, so that a folder has one maker
-    parent_id        TEXT NOT NULL,
-    source_folder_id TEXT NOT NULL,       -- what it mirrors; 'staging' and 'held.tsv' for our own
-    folder_id        TEXT NOT NULL UNIQUE,
-    made             INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (parent_id, source_folder_id)
+CREATE TABLE made_item (                  -- folders (and held.tsv) that we make: one row each, so that each has one maker
+    parent_id TEXT NOT NULL,
+    key       TEXT NOT NULL,              -- the source folder that it mirrors; 'staging' and 'held.tsv' for our own
+    item_id   TEXT NOT NULL UNIQUE,
+    made      INTEGER NOT NULL DEFAULT 0, -- 1: Drive has it
+    PRIMARY KEY (parent_id, key)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE spare_id (                   -- reserved at Drive, not yet given to anything
+CREATE TABLE id_pool (                    -- reserved at Drive, not yet given to anything
     file_id          TEXT PRIMARY KEY,
     reserved_epoch_s REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE litter (                     -- abandoned attempts on Drive that are to be trashed
+CREATE TABLE orphan (                     -- abandoned attempts on Drive that are to be trashed
     file_id TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
 
@@ -204,41 +204,12 @@ CREATE TABLE upload_session (             -- large uploads under way, for the ne
     started_epoch_s REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE life (                       -- what happened, for `why`
+CREATE TABLE history (                    -- what happened, for `why`
     at_epoch_s REAL NOT NULL,
     subject    TEXT NOT NULL,             -- a file id, or 'series:<series_id>'
     n          INTEGER NOT NULL DEFAULT 0,
     event      TEXT NOT NULL,
     detail     TEXT NOT NULL DEFAULT ''
 ) STRICT;
-CREATE INDEX life_subject ON life (subject);
+CREATE INDEX history_subject ON history (subject);
 """
-
-UPGRADES: Mapping[int, str] = {
-    1: """
-CREATE TABLE upload_session (
-    file_id         TEXT PRIMARY KEY,
-    uri             TEXT NOT NULL,
-    request_key     TEXT NOT NULL,
-    size_bytes      INTEGER NOT NULL,
-    md5_checksum    TEXT NOT NULL,
-    started_epoch_s REAL NOT NULL
-) STRICT, WITHOUT ROWID;
-""",
-    2: """
-CREATE TABLE IF NOT EXISTS departure (
-    file_id    TEXT PRIMARY KEY,
-    at_epoch_s REAL NOT NULL
-) STRICT, WITHOUT ROWID;
-""",
-    3: """
-UPDATE file SET state = 'SEEN' WHERE state = 'FETCHED';
-DROP INDEX file_due;
-DROP INDEX file_unread;
-CREATE INDEX file_due ON file (exam_rank, folder_rank, rank)
-    WHERE current = 1 AND state IN ('SEEN') AND whereabouts = 'PRESENT' AND held_code = '';
-CREATE INDEX file_unread ON file (exam_folder_id, first_seen_epoch_s)
-    WHERE current = 1 AND state IN ('SEEN') AND whereabouts = 'PRESENT' AND held_code = '';
-""",
-}
-"""Version → statements that lead to the next one. The older one stays readable: a command may read it before the upgrade."""

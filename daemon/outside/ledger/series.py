@@ -10,7 +10,7 @@ from daemon.outside.ledger.records import MemberRow, SeriesRow
 
 
 def subject(series_id: int) -> str:
-    """Return the name under which a series stands in the `life` table."""
+    """Return the name under which a series stands in the `history` table."""
     return f"series:{series_id}"
 
 
@@ -124,11 +124,13 @@ class SeriesTable:
         with self._db.write():
             self._db.execute("UPDATE series SET dirty = 1 WHERE series_id = ?", (series_id,))
 
-    def want(self, series_id: int, now: float) -> None:
+    def request_rebuild(self, series_id: int, now: float) -> None:
         """A person asks for a rebuild from what lies in the source now."""
         with self._db.write():
-            self._db.execute("UPDATE series SET wanted = 1, dirty = 1 WHERE series_id = ?", (series_id,))
-            self._db.live(now, subject(series_id), "Wanted")
+            self._db.execute(
+                "UPDATE series SET rebuild_requested = 1, dirty = 1 WHERE series_id = ?", (series_id,)
+            )
+            self._db.record_event(now, subject(series_id), "RebuildRequested")
 
     def spool_keys(self) -> list[tuple[str, str]]:
         """Return the (file_id, head_revision_id) whose bytes a coming step may still need.

@@ -47,7 +47,7 @@ def process(ledger: Ledger, target: Target, now: float) -> Answer:
             "Name a SeriesInstanceUID or one of its files; sdd-dicom list shows them",
         )
     for series_id in chosen:
-        ledger.series.want(series_id, now)
+        ledger.series.request_rebuild(series_id, now)
     return {
         "series_instance_uids": [ledger.series.get(series_id).series_instance_uid for series_id in chosen]
     }

@@ -111,7 +111,7 @@ def series_life(ledger: Ledger, series_id: int, rules: Rules, now: Now) -> Answe
         if newest is not None and newest.not_before_epoch_s > now.epoch_s
         else None,
         "readiness": _readiness(ledger, newest, rules, now),
-        "wanted": series.wanted,
+        "wanted": series.rebuild_requested,
         "revisions": [_revision(ledger, row) for row in ledger.revisions.all(series_id)],
         "delivery": None if delivered is None else _delivery(ledger, series.delivery_folder_id, delivered),
         "life": life(ledger, subject(series_id)),
@@ -124,7 +124,7 @@ def _revision(ledger: Ledger, row: RevisionRow) -> Answer:
         "revision": row.n,
         "state": row.state,
         "reason": row.reason,
-        "deliberate": row.deliberate,
+        "deliberate": row.is_rebuild,
         "made_at": row.made_at,
         "inputs": counts.inputs,
         "dropped": dict(counts.dropped),
@@ -177,6 +177,6 @@ def _readiness(ledger: Ledger, revision: RevisionRow | None, rules: Rules, now: 
     """Return settling's own answer for a revision that gathers; None for any other."""
     if revision is None or revision.state is not SeriesState.GATHERING:
         return None
-    found = next_set(ledger, revision.series_id, is_rebuild=revision.deliberate)
+    found = next_set(ledger, revision.series_id, is_rebuild=revision.is_rebuild)
     situation = situation_of(ledger, revision, found, rules, now, count_at_most=UNREAD_COUNTED)
     return asdict(readiness(situation, rules, now))

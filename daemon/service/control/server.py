@@ -326,7 +326,7 @@ class Answers:
         self._parts.intake.true_up.enqueue()
         logger.info("A person asks for a crawl")
         self._poll()
-        return {"listings_owed": self._parts.context.ledger.crawls.owed_listings()}
+        return {"listings_owed": self._parts.context.ledger.crawls.pending_listings()}
 
 
 def _count_lanes(parts: Parts) -> dict[str, int]:

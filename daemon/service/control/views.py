@@ -42,7 +42,7 @@ def work(ledger: Ledger, now: float) -> Answer:
         "held": [asdict(entry) for entry in ledger.overview.held()],
         "rebuild": ledger.rebuilding.cause,
         "crawl": {
-            "listings_owed": ledger.crawls.owed_listings(),
+            "listings_owed": ledger.crawls.pending_listings(),
             "questions_owed": ledger.crawls.open_questions(),
             "rechecks_owed": len(ledger.crawls.rechecks()),
             "last_epoch_s": float(ledger.meta("crawled_epoch_s", "0")) or None,

@@ -125,10 +125,10 @@ def _revise(job: Job) -> None:
     folder_id = job.series.delivery_folder_id
     folder = job.look(folder_id)
     if folder is None or folder.trashed:
-        raise AttemptLost(AbandonReason.DELIVERY_TRASHED) if job.revision.deliberate else job.trashed()
+        raise AttemptLost(AbandonReason.DELIVERY_TRASHED) if job.revision.is_rebuild else job.trashed()
     _adopt(job, folder_id)
     plan = _look_and_plan(job, folder_id)
-    if not job.revision.deliberate and (plan.edited or plan.gone):
+    if not job.revision.is_rebuild and (plan.edited or plan.gone):
         raise job.edited((*plan.edited, *plan.gone))
     if plan.gone:
         raise AttemptLost(AbandonReason.RESULT_GONE)  # they need new ids, and the manifest names ids
@@ -136,7 +136,7 @@ def _revise(job: Job) -> None:
     _check_spool(job, to_send)
     _carry_out(job, plan, folder_id)
     if job.revision.staging_folder_id:
-        job.context.ledger.deliveries.add_litter(job.revision.staging_folder_id)
+        job.context.ledger.deliveries.add_orphan(job.revision.staging_folder_id)
     logger.info("Brought {} to revision {} with {} actions", folder_id, job.revision.n, len(plan.actions))
 
 
@@ -146,22 +146,22 @@ def _adopt(job: Job, folder_id: str) -> None:
     First of all: were the revision held or given up now, nobody would know of them any more.
     """
     deliveries = job.context.ledger.deliveries
-    owned = deliveries.owned(job.series.series_id)
+    owned = deliveries.current_results(job.series.series_id)
     for result in job.results:
         if result.verified and owned.get(result.name) != result.file_id:
             file = job.look(result.file_id)
             if file is not None and folder_id in file.parents:
-                deliveries.own(job.series.series_id, result.name, result.file_id)
+                deliveries.set_current_result(job.series.series_id, result.name, result.file_id)
 
 
 def _look_and_plan(job: Job, folder_id: str) -> Plan:
     deliveries = job.context.ledger.deliveries
-    owned = deliveries.owned(job.series.series_id)
+    owned = deliveries.current_results(job.series.series_id)
     return plan_delivery(
         results=job.results,
         owned=owned,
         seen={file_id: job.look(file_id) for file_id in owned.values()},
-        sent={file_id: deliveries.ours(file_id) for file_id in owned.values()},
+        sent={file_id: deliveries.known_contents(file_id) for file_id in owned.values()},
         folder_id=folder_id,
     )
 
@@ -182,14 +182,14 @@ def _carry_out(job: Job, plan: Plan, folder_id: str) -> None:
                 uploads.create(job, result, staging.file_id)
             case MoveIn(result=result):
                 _move_in(job, result, folder_id)
-                deliveries.own(series_id, result.name, result.file_id)
+                deliveries.set_current_result(series_id, result.name, result.file_id)
             case Update(result=result):
                 uploads.update(job, result, folder_id)
             case Trash(name=name, file_id=file_id):
                 _trash(job, file_id)
-                deliveries.disown(series_id, name)
+                deliveries.drop_current_result(series_id, name)
             case Disown(name=name):
-                deliveries.disown(series_id, name)
+                deliveries.drop_current_result(series_id, name)
 
 
 def _open_staging(job: Job, *, begun: bool) -> File:

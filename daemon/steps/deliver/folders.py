@@ -33,9 +33,9 @@ def ensure(context: Context, parent_id: str, key: str, name: str, properties: Ma
         Transient: ``ID_REFUSED``: its id had grown too old; the next call takes a new one.
     """
     deliveries = context.ledger.deliveries
-    row = deliveries.known_folder(parent_id, key)
+    row = deliveries.known_item(parent_id, key)
     if row is not None and row.made:
-        return row.folder_id
+        return row.item_id
     # Of a thousand series that want a new folder one makes it; the others would be told that it is there, and read it.
     making = _MAKING[hash((parent_id, key)) % len(_MAKING)]
     # Not for ever: who waits shows no progress. Two that make it get one folder, for its id is written down first.
@@ -49,13 +49,13 @@ def ensure(context: Context, parent_id: str, key: str, name: str, properties: Ma
 
 def _ensure(context: Context, parent_id: str, key: str, name: str, properties: Mapping[str, str]) -> str:
     deliveries = context.ledger.deliveries
-    row = deliveries.known_folder(parent_id, key)
+    row = deliveries.known_item(parent_id, key)
     if row is not None and row.made:
-        return row.folder_id
-    row = ids.with_ids(context, 1, lambda: deliveries.out_folder(parent_id, key))
+        return row.item_id
+    row = ids.with_ids(context, 1, lambda: deliveries.made_item(parent_id, key))
     try:
         folder = context.drive.create_folder(
-            file_id=row.folder_id, name=name, parent_id=parent_id, properties=properties
+            file_id=row.item_id, name=name, parent_id=parent_id, properties=properties
         )
         if not folder.trashed:
             context.presence.saw(folder.file_id)
@@ -64,11 +64,11 @@ def _ensure(context: Context, parent_id: str, key: str, name: str, properties: M
     except Refused as exc:
         if exc.code != Code.ID_REFUSED:
             raise
-        if not _exists(context, row.folder_id):
-            deliveries.forget_folder(row.folder_id)
+        if not _exists(context, row.item_id):
+            deliveries.forget_item(row.item_id)
             raise Transient(exc.code, exc.what) from exc
-    deliveries.folder_made(row.folder_id)
-    return row.folder_id
+    deliveries.mark_made(row.item_id)
+    return row.item_id
 
 
 def _exists(context: Context, folder_id: str) -> bool:
@@ -115,7 +115,7 @@ def live_target(job: Job) -> str:
 
 def _mirrors(job: Job, output_id: str) -> Iterator[str]:
     """Yield the output folders on the way to the delivery, outermost first, each made when it is not there."""
-    context, home_id = job.context, job.series.home_folder_id
+    context, home_id = job.context, job.series.mirrored_folder_id
     chain = context.tree.chain(home_id)
     if not chain:
         # It left the source after it was fixed: the delivery goes where others of that folder went, if any did.
@@ -123,7 +123,7 @@ def _mirrors(job: Job, output_id: str) -> Iterator[str]:
         return
     parent_id = output_id
     for source_id in mirrored(chain):
-        known = context.ledger.deliveries.known_folder(parent_id, source_id)
+        known = context.ledger.deliveries.known_item(parent_id, source_id)
         # The name is only asked for when there is a folder to make.
         name = "" if known is not None and known.made else context.tree.name(source_id) or source_id
         parent_id = ensure(context, parent_id, source_id, name, markers.of_mirror(source_id))
@@ -140,7 +140,7 @@ def _forget_dead(job: Job, way: list[str]) -> None:
             raise _output_trashed(folder_id)
         logger.warning("The output folder {} was trashed or deleted; a new one is made", folder_id)
         job.context.presence.forget(folder_id)
-        job.context.ledger.deliveries.forget_folder(folder_id)
+        job.context.ledger.deliveries.forget_item(folder_id)
         return
 
 
@@ -211,7 +211,7 @@ def _forget_root(job: Job, root_id: str) -> None:
     root = job.look(root_id)
     if root is None or root.explicitly_trashed:
         logger.warning("The staging folder {} was trashed or deleted; a new one is made", root_id)
-        job.context.ledger.deliveries.forget_folder(root_id)
+        job.context.ledger.deliveries.forget_item(root_id)
     elif root.trashed:
         # A new one would lie in the trash as well.
         raise _output_trashed(job.context.places.staging_parent_id)

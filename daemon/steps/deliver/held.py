@@ -83,37 +83,37 @@ def doubt(ledger: Ledger) -> None:
 
 
 def _remove(context: Context) -> None:
-    row = context.ledger.deliveries.known_folder(context.places.output_id, NAME)
+    row = context.ledger.deliveries.known_item(context.places.output_id, NAME)
     if row is None:
         return
     try:
-        context.drive.set_trashed(row.folder_id, True)
+        context.drive.set_trashed(row.item_id, True)
     except NotThere:
         # Deleted by a person, or never made: its id is not used again.
-        context.ledger.deliveries.forget_folder(row.folder_id)
+        context.ledger.deliveries.forget_item(row.item_id)
 
 
 def _send(context: Context, data: bytes, md5_checksum: str) -> None:
     deliveries, output_id = context.ledger.deliveries, context.places.output_id
-    row = ids.with_ids(context, 1, lambda: deliveries.out_folder(output_id, NAME))
+    row = ids.with_ids(context, 1, lambda: deliveries.made_item(output_id, NAME))
     with context.spool.scratch("held") as folder:
         path = folder / NAME
         path.write_bytes(data)
         try:
             if row.made:
-                file = _restore_and_update(context, row.folder_id, path, data, md5_checksum)
+                file = _restore_and_update(context, row.item_id, path, data, md5_checksum)
             else:
-                file = _create(context, row.folder_id, path, data, md5_checksum)
+                file = _create(context, row.item_id, path, data, md5_checksum)
                 if file.md5_checksum != md5_checksum:
-                    file = _restore_and_update(context, row.folder_id, path, data, md5_checksum)
+                    file = _restore_and_update(context, row.item_id, path, data, md5_checksum)
         except (NotThere, Refused) as exc:
             if not isinstance(exc, NotThere) and exc.code != Code.ID_REFUSED:
                 raise
-            deliveries.forget_folder(row.folder_id)
-            raise Transient(Code.HELD_TSV_GONE, f"{NAME} {row.folder_id} is gone; a new one is made") from exc
-    deliveries.folder_made(row.folder_id)
+            deliveries.forget_item(row.item_id)
+            raise Transient(Code.HELD_TSV_GONE, f"{NAME} {row.item_id} is gone; a new one is made") from exc
+    deliveries.mark_made(row.item_id)
     if file.md5_checksum != md5_checksum or file.trashed:
-        raise Transient(Code.HELD_TSV_DIFFERS, f"{NAME} {row.folder_id} reads otherwise than it was sent")
+        raise Transient(Code.HELD_TSV_DIFFERS, f"{NAME} {row.item_id} reads otherwise than it was sent")
 
 
 def _create(context: Context, file_id: str, path: Path, data: bytes, md5_checksum: str) -> File:

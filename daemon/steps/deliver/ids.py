@@ -38,6 +38,6 @@ def with_ids(context: Context, count: int, take: Callable[[], T]) -> T:
 def _refill(context: Context, count: int) -> None:
     with _REFILLING:
         now = context.clock.now()
-        if context.ledger.deliveries.spare_ids(now - LIFE_S) >= count:
+        if context.ledger.deliveries.pooled_ids(now - LIFE_S) >= count:
             return
-        context.ledger.deliveries.stock(context.drive.generate_ids(max(count, IDS_AT_ONCE)), now)
+        context.ledger.deliveries.add_to_pool(context.drive.generate_ids(max(count, IDS_AT_ONCE)), now)

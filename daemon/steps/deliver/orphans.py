@@ -18,7 +18,7 @@ def sweep_litter(context: Context) -> int:
         Trouble: of more than one item; what is left is swept the next time.
     """
     swept = 0
-    for folder_id in context.ledger.deliveries.litter():
+    for folder_id in context.ledger.deliveries.orphans():
         try:
             swept += _sweep(context, folder_id)
         except Refused as exc:
@@ -26,7 +26,7 @@ def sweep_litter(context: Context) -> int:
                 raise
             logger.warning("{} in staging cannot be trashed: {}", folder_id, exc)
             continue
-        context.ledger.deliveries.swept(folder_id)
+        context.ledger.deliveries.forget_orphan(folder_id)
     return swept
 
 

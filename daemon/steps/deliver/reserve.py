@@ -39,13 +39,13 @@ def reserve(context: Context, revision: RevisionRow) -> Reserved | Abandoned:
         return Abandoned(AbandonReason.SPOOL_ALTERED)
     _refuse_beside_an_unreadable_one(job)
     anew = _is_anew(job)
-    if job.revision.deliberate and not anew:
+    if job.revision.is_rebuild and not anew:
         _disown_missing(job)
-    home_id = job.series.home_folder_id or _home(job)
+    home_id = job.series.mirrored_folder_id or _home(job)
     ids.with_ids(
         context,
         len(made) + 1 + _FOLDERS,
-        lambda: context.ledger.deliveries.assign_ids(job.revision, home_id, anew=anew),
+        lambda: context.ledger.deliveries.assign_ids(job.revision, home_id, is_new=anew),
     )
     data = manifest_of(Job.of(context, revision))
     disk.write(job.directory / manifest.NAME, data)
@@ -67,7 +67,7 @@ def _is_anew(job: Job) -> bool:
     folder = job.look(job.series.delivery_folder_id)
     if folder is not None and not folder.trashed:
         return False
-    if not job.revision.deliberate:
+    if not job.revision.is_rebuild:
         raise job.trashed()
     return True
 
@@ -79,7 +79,7 @@ def _refuse_beside_an_unreadable_one(job: Job) -> None:
     if not folder_id or job.series.delivered_n:
         return
     folder = job.look(folder_id)
-    if folder is not None and not folder.trashed and not job.revision.deliberate:
+    if folder is not None and not folder.trashed and not job.revision.is_rebuild:
         raise Refused(
             Code.DELIVERY_UNREADABLE,
             f"the folder {folder_id} is a delivery of this series whose manifest cannot be read",
@@ -90,11 +90,11 @@ def _refuse_beside_an_unreadable_one(job: Job) -> None:
 def _disown_missing(job: Job) -> None:
     """A rebuild makes what people trashed or took away anew: under their old ids these cannot be made again."""
     deliveries, series = job.context.ledger.deliveries, job.series
-    for name, file_id in deliveries.owned(series.series_id).items():
+    for name, file_id in deliveries.current_results(series.series_id).items():
         file = job.look(file_id)
         if file is None or file.trashed or series.delivery_folder_id not in file.parents:
             logger.info("{} is no longer in the delivery; its name gets a new id", file_id)
-            deliveries.disown(series.series_id, name)
+            deliveries.drop_current_result(series.series_id, name)
 
 
 def _home(job: Job) -> str:

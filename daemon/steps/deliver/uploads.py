@@ -22,7 +22,7 @@ def create(job: Job, result: ResultRow, folder_id: str) -> File:
         Transient: it cannot be read back yet.
     """
     drive, deliveries = job.context.drive, job.context.ledger.deliveries
-    deliveries.sending([result])
+    deliveries.add_known_contents([result])
     try:
         drive.upload(
             file_id=result.file_id,
@@ -58,7 +58,7 @@ def update(job: Job, result: ResultRow, folder_id: str) -> None:
         Transient: somebody changed it at the same moment; the next look decides.
     """
     deliveries = job.context.ledger.deliveries
-    deliveries.sending([result])
+    deliveries.add_known_contents([result])
     for _ in range(_SENDS):
         try:
             answered = job.context.drive.update_content(
@@ -78,7 +78,7 @@ def update(job: Job, result: ResultRow, folder_id: str) -> None:
             raise
         if answered.md5_checksum == result.md5_checksum:
             break
-        deliveries.arrived(result.file_id, answered.md5_checksum)
+        deliveries.add_known_content(result.file_id, answered.md5_checksum)
     file = job.look(result.file_id)
     fault = AbandonReason.GONE if file is None else fault_of(file, result, mark=job.mark, folder_id=folder_id)
     if fault:

@@ -135,7 +135,7 @@ class Feed:
         """Take a new start token first, then enqueue a crawl: what happens between the two stands in the feed."""
         token = self._drive.start_page_token()
         with self._ledger.write():
-            self._ledger.crawls.owe_crawl(self._source_id)
+            self._ledger.crawls.enqueue_crawl(self._source_id)
             self._true_up.bring_forward()
             seq = self._ledger.crawls.advance()
         self._on_news()

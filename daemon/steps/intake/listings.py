@@ -168,7 +168,7 @@ class PendingListings:
             except NotThere:
                 self._tree.forget(listing.folder_id)
                 with self._ledger.write():
-                    crawls.owe_recheck(listing.folder_id)
+                    crawls.enqueue_recheck(listing.folder_id)
                 break
             except PageTokenRefused as exc:
                 # The other pages have not been shown: the listing begins again.
@@ -189,7 +189,7 @@ class PendingListings:
             with self._ledger.write():
                 observations.write(self._ledger, observed, self._clock.now(), listing_id=listing.listing_id)
                 for folder_id in folders:
-                    crawls.owe_child(listing, folder_id, order)
+                    crawls.enqueue_child(listing, folder_id, order)
                     order += 1
             self._on_news()
             page_token = page.next_page_token
@@ -233,4 +233,4 @@ class PendingListings:
         for parent_id in self._ledger.files.parents_in_use():
             if parent_id not in listed:
                 self._tree.forget(parent_id)
-                self._ledger.crawls.owe_recheck(parent_id)
+                self._ledger.crawls.enqueue_recheck(parent_id)

@@ -164,10 +164,10 @@ def write(ledger: Ledger, observed: Sequence[Observation], now: float, *, listin
                 if known is not None:
                     # A target that lies nowhere else in the source left with its shortcut.
                     ledger.crawls.ask([known.target_id])
-                    ledger.crawls.owe_recheck(known.target_id)
+                    ledger.crawls.enqueue_recheck(known.target_id)
             case Crawl(folder_id=folder_id):
-                ledger.crawls.owe_crawl(folder_id)
+                ledger.crawls.enqueue_crawl(folder_id)
             case Recheck(folder_id=folder_id):
-                ledger.crawls.owe_recheck(folder_id)
+                ledger.crawls.enqueue_recheck(folder_id)
     if left:
         ledger.files.vanish(left, now)

@@ -26,7 +26,7 @@ class TrueUp:
         """
         now = self._clock.now()
         with self._ledger.write():
-            self._ledger.crawls.owe_crawl(self._source_id)
+            self._ledger.crawls.enqueue_crawl(self._source_id)
             self._ledger.set_meta("crawled_epoch_s", str(now))
             if next_in_s is not None:
                 self._ledger.set_meta(_DUE, str(now + next_in_s))

@@ -36,7 +36,7 @@ class Proof:
     """Whether it was being changed: something of a later revision lies in it."""
 
 
-def examine(context: Context, delivery: Delivery, home_folder_id: str) -> KnownDelivery | None:
+def examine(context: Context, delivery: Delivery, mirrored_folder_id: str) -> KnownDelivery | None:
     """Return what the ledger is to know of a delivery; None where no manifest in it can be read.
 
     Cost: a download for the manifest, a `files.get` for it and for each result.
@@ -50,7 +50,7 @@ def examine(context: Context, delivery: Delivery, home_folder_id: str) -> KnownD
     owned = {name: file_id for name, file_id in named.items() if _is_ours(proof.files[file_id], delivery)}
     owned = extras(delivery, found.revision, owned, proof.files) | owned
     proof.unfinished |= owned.keys() > named.keys()
-    return _known(delivery, found, file, proof, owned, home_folder_id)
+    return _known(delivery, found, file, proof, owned, mirrored_folder_id)
 
 
 def is_ours_still(context: Context, file: File) -> bool:
@@ -181,7 +181,7 @@ def _known(
     file: File,
     proof: Proof,
     owned: Mapping[str, str],
-    home_folder_id: str,
+    mirrored_folder_id: str,
 ) -> KnownDelivery:
     inputs = [_input(ref) for ref in found.inputs]
     inputs += [_input(entry.ref, entry.reason) for entry in found.dropped]
@@ -194,7 +194,7 @@ def _known(
         content_key="" if proof.unfinished else key,
         folder_id=delivery.folder.file_id,
         folder_name=_folder_name(delivery, found),
-        home_folder_id=home_folder_id,
+        mirrored_folder_id=mirrored_folder_id,
         facts={
             "verdict": asdict(found.verdict),
             "volumes": [asdict(volume) for volume in found.volumes],
@@ -203,8 +203,8 @@ def _known(
         },
         inputs=inputs,
         results=_results(found, file, proof),
-        owned=owned,
-        sent=proof.sent,
+        current_results=owned,
+        known_contents=proof.sent,
         history=[(entry.revision, entry.inputs, entry.made_at) for entry in found.history],
     )
 

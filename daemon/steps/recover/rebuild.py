@@ -44,11 +44,11 @@ def require_if_needed(ledger: Ledger, cache: Cache, feed: str, output_id: str, n
     elif rebuilding.accepted != output_id:
         cause = Cause.OTHER_OUTPUT
     elif record is None:
-        cause = Cause.NO_HINTS
+        cause = Cause.NO_CACHE
     elif rebuilding.any_unreadable():
         cause = Cause.UNREADABLE
     if cause is not None:
-        rebuilding.owe(cause, now)
+        rebuilding.require(cause, now)
 
 
 class Rebuild:
@@ -128,7 +128,7 @@ class Rebuild:
         deliveries = self._context.ledger.deliveries
         n = self._context.ledger.series.get(series_id).delivered_n
         return not later_than(delivery, n) and all(
-            file.md5_checksum in deliveries.ours(file.file_id)
+            file.md5_checksum in deliveries.known_contents(file.file_id)
             for file in delivery.children
             if deliveries.is_result(file.file_id)
         )
@@ -142,10 +142,10 @@ class Rebuild:
                 ledger.rebuilding.set_unreadable(delivery.mark, folder_id)
             return
         ledger.rebuilding.forget_unreadable(delivery.mark)
-        before = ledger.deliveries.owned(series_id) if series_id is not None else {}
+        before = ledger.deliveries.current_results(series_id) if series_id is not None else {}
         if ledger.rebuilding.take_over(found, self._context.clock.now()):
             logger.info("Took over the delivery {} with revision {}", folder_id, found.n)
-            self._trash_left_over(before, found.owned)
+            self._trash_left_over(before, found.current_results)
         elif series_id is not None:
             self._learn(series_id, delivery)
 
@@ -159,14 +159,18 @@ class Rebuild:
         deliveries = self._context.ledger.deliveries
         for name, file_id in before.items():
             file = look(self._context, file_id) if name not in owned else None
-            if file is not None and not file.trashed and file.md5_checksum in deliveries.ours(file_id):
+            if (
+                file is not None
+                and not file.trashed
+                and file.md5_checksum in deliveries.known_contents(file_id)
+            ):
                 self._context.drive.set_trashed(file_id, True)
 
     def _learn(self, series_id: int, delivery: Delivery) -> None:
         """The ledger knows this revision, and something of a later one lies there: the next revision finishes it."""
         ledger = self._context.ledger
         series = ledger.series.get(series_id)
-        owned = ledger.deliveries.owned(series_id)
+        owned = ledger.deliveries.current_results(series_id)
         later = [
             file
             for child in later_than(delivery, series.delivered_n)
@@ -176,7 +180,7 @@ class Rebuild:
         sent = [
             (file.file_id, file.md5_checksum)
             for file in ours
-            if file.md5_checksum not in ledger.deliveries.ours(file.file_id)
+            if file.md5_checksum not in ledger.deliveries.known_contents(file.file_id)
         ]
         # What an older ledger has under way is given up in the end: its rows count for nothing.
         trusted = self._cause not in _NEVER_TRUSTED
@@ -223,11 +227,11 @@ class Rebuild:
             for folder in sorted(look.mirrors, key=_age):
                 source_id = folder.properties.get(markers.MIRRORS, "")
                 if source_id and folder.parents:
-                    table.add_folder(folder.parents[0], source_id, folder.file_id)
+                    table.add_item(folder.parents[0], source_id, folder.file_id)
             for root in sorted(look.roots, key=_age)[:1]:
-                table.add_folder(places.staging_parent_id, STAGING, root.file_id)
+                table.add_item(places.staging_parent_id, STAGING, root.file_id)
             for file in sorted(look.held, key=_age)[:1]:
-                table.add_folder(places.output_id, held.NAME, file.file_id)
+                table.add_item(places.output_id, held.NAME, file.file_id)
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -242,7 +246,7 @@ class Rebuild:
             in_use = ledger.rebuilding.open_staging()
             litter = [file for file in look.staged if file.file_id not in in_use and self._is_old(file)]
             for file in litter:
-                ledger.deliveries.add_litter(file.file_id)
+                ledger.deliveries.add_orphan(file.file_id)
             held.doubt(ledger)
             ledger.rebuilding.done(self._context.places.output_id)
         logger.info(

@@ -176,8 +176,8 @@ def _last_series(world: World) -> tuple[float, float]:
     """Return how long the series that was delivered last took to convert, and from there to its delivery."""
     with closing(sqlite3.connect(f"file:{world.settings.ledger_file}?mode=ro", uri=True)) as ledger:
         rows = ledger.execute(
-            "SELECT event, at_epoch_s FROM life WHERE subject ="
-            " (SELECT subject FROM life WHERE event = 'Delivered' ORDER BY at_epoch_s DESC LIMIT 1)"
+            "SELECT event, at_epoch_s FROM history WHERE subject ="
+            " (SELECT subject FROM history WHERE event = 'Delivered' ORDER BY at_epoch_s DESC LIMIT 1)"
         )
         at = dict(rows)
     return at["Converted"] - at["Settled"], at["Delivered"] - at["Converted"]

@@ -73,9 +73,9 @@ class Checker:
         "listing owed": "SELECT folder_id FROM listing WHERE done = 0",
         "question open": "SELECT file_id FROM question",
         "recheck open": "SELECT folder_id FROM recheck",
-        "litter": "SELECT file_id FROM litter",
+        "orphan": "SELECT file_id FROM orphan",
         "series to look at": "SELECT series_id FROM series WHERE dirty = 1",
-        "folder not made": "SELECT folder_id FROM out_folder WHERE made = 0",
+        "folder not made": "SELECT item_id FROM made_item WHERE made = 0",
     }
     """What must be nowhere in the ledger: what → rows of it."""
 
@@ -282,7 +282,7 @@ class Checker:
         """The ledger knows each result of the delivery by the id that it has."""
         owned = dict(
             self._rows(
-                "SELECT name, file_id FROM owned JOIN series USING (series_id) WHERE delivery_folder_id = ?",
+                "SELECT name, file_id FROM current_result JOIN series USING (series_id) WHERE delivery_folder_id = ?",
                 folder.file_id,
             )
         )

@@ -83,7 +83,7 @@ def no_checksum(_: Path) -> None:
 def verified_first(_: Path) -> None:
     """The ledger says that a result was read back before its first byte goes up."""
     own = threading.local()
-    create, sending = uploads.create, Deliveries.sending
+    create, sending = uploads.create, Deliveries.add_known_contents
 
     def created(job: Job, result: ResultRow, folder_id: str) -> File:
         own.job = job
@@ -99,7 +99,7 @@ def verified_first(_: Path) -> None:
                 self.verified(job.revision, result.name)
 
     uploads.create = created
-    Deliveries.sending = sent  # type: ignore[method-assign]
+    Deliveries.add_known_contents = sent  # type: ignore[method-assign]
 
 
 def no_resume(_: Path) -> None:

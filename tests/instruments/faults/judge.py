@@ -300,7 +300,7 @@ def unfinished(state: Path) -> list[str]:
                 " WHERE state NOT IN ('DELIVERED', 'IGNORED', 'SUPERSEDED') AND held_code = ''",
                 "a series to look at": "SELECT 1 FROM series WHERE dirty = 1",
                 "a listing": "SELECT 1 FROM listing WHERE done = 0",
-                "litter": "SELECT 1 FROM litter",
+                "orphan": "SELECT 1 FROM orphan",
             }.items()
             if connection.execute(sql).fetchone()
         ]

@@ -149,19 +149,19 @@ def test_a_transaction_is_whole_or_not_at_all(ledger: Ledger) -> None:
 
 
 def test_ids_are_given_only_inside_a_transaction_that_keeps_them(ledger: Ledger) -> None:
-    ledger.deliveries.stock(["id1"], 1.0)
+    ledger.deliveries.add_to_pool(["id1"], 1.0)
 
     def two_of_one() -> None:
         with ledger.write():
-            ledger.deliveries.out_folder("p", "s1")
-            ledger.deliveries.out_folder("p", "s2")
+            ledger.deliveries.made_item("p", "s1")
+            ledger.deliveries.made_item("p", "s2")
 
     with pytest.raises(LookupError):
         two_of_one()
 
-    assert ledger.deliveries.spare_ids(0.0) == 1
-    assert ledger.deliveries.out_folder("p", "s1").folder_id == "id1"
-    assert ledger.deliveries.out_folder("p", "s1").folder_id == "id1"
+    assert ledger.deliveries.pooled_ids(0.0) == 1
+    assert ledger.deliveries.made_item("p", "s1").item_id == "id1"
+    assert ledger.deliveries.made_item("p", "s1").item_id == "id1"
 
 
 def test_the_file_is_private_and_survives_power_loss(ledger: Ledger, tmp_path: Path) -> None:

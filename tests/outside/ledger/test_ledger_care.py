@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 
 from daemon.outside.ledger import Ledger, Place, backup
-from daemon.outside.ledger.conditions import UNREAD
 from daemon.outside.ledger.database import Database
 from daemon.rules.errors import Refused, Scope, Transient
-from daemon.rules.lifecycle import FileState
 from daemon.rules.model import File
 
 DAY_S = 86400.0
@@ -148,43 +146,6 @@ def test_a_ledger_that_is_replaced_while_it_works_is_noticed(tmp_path: Path) -> 
     with pytest.raises(Refused, match="moved"):
         ledger.database.prove()
     ledger.close()
-
-
-# ── an older ledger ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_what_an_older_version_downloaded_and_did_not_read_is_read_by_this_one(tmp_path: Path) -> None:
-    """It wrote FETCHED between the two; its partial indexes named that state, and would serve no query any more."""
-    path = tmp_path / "ledger"
-    ledger = Ledger(path)
-    observe(ledger, "seen", "fetched")
-    ledger.close()
-    with sqlite3.connect(path) as older:
-        older.execute("UPDATE file SET state = 'FETCHED' WHERE file_id = 'fetched'")
-        for index, columns in [
-            ("file_due", "exam_rank, folder_rank, rank"),
-            ("file_unread", "exam_folder_id, first_seen_epoch_s"),
-        ]:
-            older.execute(f"DROP INDEX {index}")
-            older.execute(
-                f"CREATE INDEX {index} ON file ({columns}) WHERE current = 1 AND state IN ('SEEN', 'FETCHED')"
-                " AND whereabouts = 'PRESENT' AND held_code = ''"
-            )
-        older.execute("PRAGMA user_version = 3")
-    older.close()
-
-    taken_over = Ledger(path)
-
-    assert [row.file_id for row in taken_over.files.due(NOW, 10)] == ["seen", "fetched"]
-    assert [row.state for row in taken_over.files.due(NOW, 10)] == [FileState.SEEN] * 2
-    in_order = f"SELECT * FROM file WHERE {UNREAD} ORDER BY exam_rank, folder_rank, rank"
-    assert "file_due" in taken_over.database.rows(f"EXPLAIN QUERY PLAN {in_order}")[0]["detail"]
-    new = Ledger(tmp_path / "new")
-    indexes = "SELECT name, sql FROM sqlite_schema WHERE type = 'index' ORDER BY name"
-    found, wanted = ([tuple(row) for row in each.database.rows(indexes)] for each in (taken_over, new))
-    assert found == wanted
-    taken_over.close()
-    new.close()
 
 
 # ── a log that is not its own ────────────────────────────────────────────────────────────────────────────────────

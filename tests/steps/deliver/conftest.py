@@ -155,11 +155,11 @@ class World:
         return series.series_id
 
     def convert(
-        self, series_id: int, results: Mapping[str, bytes] = FIRST, *, deliberate: bool = False
+        self, series_id: int, results: Mapping[str, bytes] = FIRST, *, is_rebuild: bool = False
     ) -> RevisionRow:
         """Begin the next revision, settle it, and put its results into the spool."""
         table = self.ledger.revisions
-        n = table.begin(series_id, NOW, deliberate=deliberate)
+        n = table.begin(series_id, NOW, is_rebuild=is_rebuild)
         members = self.ledger.series.members(series_id)
         table.settle(self.revision(series_id, n), members, f"key-{n}", "quiet", NOW)
         return self.convert_again(series_id, n, results)

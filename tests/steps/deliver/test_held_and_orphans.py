@@ -142,9 +142,9 @@ def test_only_our_folders_that_lie_in_staging_are_swept(world: World) -> None:
     gone_id = world.folder("gone", root_id)
     world.drive.delete(gone_id)
     for folder_id in (published_id, foreign_id, gone_id):
-        world.ledger.deliveries.add_litter(folder_id)
+        world.ledger.deliveries.add_orphan(folder_id)
 
     assert sweep_litter(world.context) == 0
-    assert world.ledger.deliveries.litter() == []
+    assert world.ledger.deliveries.orphans() == []
     assert not world.drive.get(published_id).trashed
     assert not world.drive.get(foreign_id).trashed

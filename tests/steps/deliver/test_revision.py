@@ -37,11 +37,11 @@ def deliver_first(world: World) -> int:
 
 
 def next_revision(
-    world: World, series_id: int, results: Mapping[str, bytes] = SECOND, *, deliberate: bool = False
+    world: World, series_id: int, results: Mapping[str, bytes] = SECOND, *, is_rebuild: bool = False
 ) -> RevisionRow:
     """Freeze the set with a late slice, and convert it."""
     world.file_instances(count=1)
-    return world.convert(series_id, results, deliberate=deliberate)
+    return world.convert(series_id, results, is_rebuild=is_rebuild)
 
 
 def test_changed_results_keep_their_ids(world: World) -> None:
@@ -95,7 +95,7 @@ def test_the_folder_of_the_new_results_is_swept(world: World) -> None:
     world.deliver_all(next_revision(world, series_id))
 
     assert sweep_litter(world.context) == 1
-    assert (world.staged(), world.ledger.deliveries.litter()) == ([], [])
+    assert (world.staged(), world.ledger.deliveries.orphans()) == ([], [])
     assert len(world.results(series_id)) == len(SECOND) + 1
 
 
@@ -246,7 +246,7 @@ def test_a_deliberate_rebuild_mends_what_a_person_changed(
 ) -> None:
     """Edited ones are overwritten, missing ones made anew with new ids; the manifest knows them."""
     series_id = deliver_first(world)
-    revision = next_revision(world, series_id, deliberate=True)
+    revision = next_revision(world, series_id, is_rebuild=True)
     if when == "after the ids":
         world.reserve(revision)
     deed(world, world.results(series_id)[VOLUME].file_id, tmp_path)
@@ -298,7 +298,7 @@ def test_a_deliberate_rebuild_of_a_trashed_delivery_makes_a_new_one(
     """With new ids for the folder and everything in it."""
     series_id = deliver_first(world)
     old_id = world.ledger.series.get(series_id).delivery_folder_id
-    revision = next_revision(world, series_id, deliberate=True)
+    revision = next_revision(world, series_id, is_rebuild=True)
     if when == "after the ids":
         world.reserve(revision)
     deed(world, old_id, tmp_path)
@@ -316,7 +316,7 @@ def test_a_rebuild_that_is_repeated_does_not_take_its_own_folder_for_deleted(wor
     """Its id is written down and nothing lies under it yet."""
     series_id = deliver_first(world)
     world.drive.set_trashed(world.ledger.series.get(series_id).delivery_folder_id, True)
-    revision = next_revision(world, series_id, deliberate=True)
+    revision = next_revision(world, series_id, is_rebuild=True)
     first = reserve(world.context, revision)
     world.restart()
 
@@ -327,7 +327,7 @@ def test_a_rebuild_that_was_replaced_is_finished_by_its_successor(world: World) 
     """A person asked for a new delivery; the newer revision makes it, however often it has to begin."""
     series_id = deliver_first(world)
     world.drive.set_trashed(world.ledger.series.get(series_id).delivery_folder_id, True)
-    rebuild = next_revision(world, series_id, deliberate=True)
+    rebuild = next_revision(world, series_id, is_rebuild=True)
     world.reserve(rebuild)
     world.ledger.revisions.hold(world.revision(*rebuild.key), "X", "", 1.0)
     world.ledger.revisions.supersede(world.revision(*rebuild.key), 2.0)
@@ -344,7 +344,7 @@ def test_after_a_rebuild_late_slices_go_into_the_new_folder(world: World) -> Non
     """The trashed one is forgotten."""
     series_id = deliver_first(world)
     world.drive.set_trashed(world.ledger.series.get(series_id).delivery_folder_id, True)
-    world.deliver_all(next_revision(world, series_id, FIRST, deliberate=True))
+    world.deliver_all(next_revision(world, series_id, FIRST, is_rebuild=True))
     world.deliver_all(next_revision(world, series_id))
 
     assert md5s(world, series_id) == expected(SECOND)
@@ -425,7 +425,7 @@ def test_a_held_revision_that_a_newer_one_replaces_leaves_no_ids_behind(world: W
     assert "sdd-dicom process 1.2.1" in refused.value.remedy
     world.ledger.revisions.hold(world.revision(*held.key), refused.value.code, refused.value.remedy, 1.0)
     world.ledger.revisions.supersede(world.revision(*held.key), 2.0)
-    world.deliver_all(next_revision(world, series_id, deliberate=True))
+    world.deliver_all(next_revision(world, series_id, is_rebuild=True))
 
     assert world.revision(series_id, 3).state is SeriesState.DELIVERED
     assert md5s(world, series_id) == expected(SECOND)

@@ -196,7 +196,7 @@ class Checks:
         if record is None or record.generation != crawls.generation:
             return
         assert record.feed_seq <= crawls.feed_seq
-        if crawls.owes() or context.ledger.rebuilding.cause is not None:
+        if crawls.has_pending_listings() or context.ledger.rebuilding.cause is not None:
             return
         read = self._drive.read_up_to(record.token)
         versions = dict(
@@ -421,7 +421,7 @@ class Checks:
     def _nothing_is_left_over(self) -> None:
         world = self._world
         assert not world.queue
-        assert not world.parts.context.ledger.crawls.owes()
+        assert not world.parts.context.ledger.crawls.has_pending_listings()
         assert world.parts.context.ledger.files.unread() == (0, 0)
         assert world.parts.context.ledger.revisions.open_count() == 0
         assert not world.parts.context.breakers.suspensions()

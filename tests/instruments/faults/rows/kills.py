@@ -155,7 +155,7 @@ def _ids(world: World) -> dict[tuple[str, ...], str]:
         return {}
     ledger = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
-        folders = ledger.execute("SELECT parent_id, source_folder_id, folder_id FROM out_folder").fetchall()
+        folders = ledger.execute("SELECT parent_id, key, item_id FROM made_item").fetchall()
         results = ledger.execute(
             "SELECT series_id, n, attempt, name, file_id FROM result JOIN revision USING (series_id, n)"
             " WHERE file_id != ''"
