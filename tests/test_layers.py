@@ -34,7 +34,7 @@ ORDER: dict[str, list[set[str]]] = {
         {"settle", "convert", "deliver"},
         {"read"},
         {"context"},
-        {"tree", "presence"},
+        {"tree", "presence", "links"},
     ],
     "daemon/steps/intake": [{"intake"}, {"feed", "listings"}, {"shortcuts", "true_up"}, {"observations"}],
     "daemon/outside": [{"drive", "ledger", "dicom", "volumes", "log", "spool", "cache", "clock"}, {"disk"}],

@@ -1,1 +1,1 @@
-"""What the commands are made of beside `cli.py`: how they reach the daemon, what their answers read like."""
+"""What a person types and reads: commands, texts, exit codes, the demo."""

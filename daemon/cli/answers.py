@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,89 +15,107 @@ from daemon.outside.clock import Clock
 from daemon.rules.codes import Code
 from daemon.rules.config import Settings
 from daemon.rules.errors import NotThere, Refused
-from daemon.service.control import views
-from daemon.service.control.client import ControlClient, NotRunning, UnknownTarget
-from daemon.service.control.views import Answer
+from daemon.rules.readiness import Block, Now, Rules
+from daemon.service.control import calls, messages
+from daemon.service.control.client import ControlClient, NotRunning
+from daemon.service.control.errors import UnknownTarget
 
 if TYPE_CHECKING:
     from daemon.outside.drive.client import Drive
     from daemon.outside.ledger import Ledger
+    from daemon.service.control.targets import Target
 
 T = TypeVar("T")
 
 
-def status(settings: Settings) -> Answer:
-    """Return the daemon's answer; of a stopped one the same keys, as far as the ledger knows."""
+def status(settings: Settings) -> messages.StatusAnswer:
+    """Return the daemon's answer; of a stopped one the same fields, as far as the ledger knows."""
     try:
-        return ControlClient(settings).get("/status")
+        return ControlClient(settings).ask(calls.STATUS)
     except NotRunning:
         pass
-    answer: Answer = {
-        "version": __version__,
-        "running": False,
-        "starting": lock_is_held(settings.lock_file),
-        "pid": None,
-        "uptime_s": None,
-        "paused": False,
-        "closed": [],
-        "rates": {"window_s": 0.0, "files_per_s": None, "bytes_per_s": None, "series_delivered": 0},
-        "time_left_s": None,
-        "running_steps": {},
-        "drive": None,
-        "feed_age_s": None,
-        "spool": None,
-    }
+    from daemon.service.control import views
+
     with reading(settings) as ledger:
-        return answer | views.work(ledger, Clock().now())
+        found = views.work(ledger, Clock().now())
+    return messages.StatusAnswer(
+        version=__version__,
+        running=False,
+        starting=lock_is_held(settings.lock_file),
+        pid=None,
+        uptime_s=None,
+        paused=False,
+        suspended=[],
+        files=found.files,
+        series=found.series,
+        held=found.held,
+        rebuild=found.rebuild,
+        crawl=found.crawl,
+        rates=messages.Rates(window_s=0.0, files_per_s=None, bytes_per_s=None, series_delivered=0),
+        time_left_s=None,
+        running_steps=messages.RunningSteps(download=0, convert=0, deliver=0),
+        drive=None,
+        feed_age_s=None,
+        spool=None,
+    )
 
 
-def rows(settings: Settings, kind: str, *, state: str, held: bool, names: bool) -> Iterator[Answer]:
-    """Yield files or series, page by page; names are asked from Drive now, one request each."""
-    try:
-        for row in ControlClient(settings).pages(f"/{kind}", kind, state=state, held=held, names=names):
-            yield _without_rank(row)
+def files(settings: Settings, *, state: str, held: bool, names: bool) -> Iterator[messages.FileItem]:
+    """Yield files, page by page; names and local paths are asked from Drive now, one request each."""
+    with suppress(NotRunning):
+        yield from ControlClient(settings).files(state=state, held=held, names=names)
         return
-    except NotRunning:
-        pass
-    page = views.files_page if kind == "files" else views.series_page
-    id_key = "file_id" if kind == "files" else "delivery_folder_id"
-    with reading(settings) as ledger, _named(settings, names) as name_of:
-        after = 0
-        while found := page(ledger, state=state, held=held, after=after):
+    from daemon.service.control import views
+    from daemon.steps.links import links_of
+
+    with reading(settings) as ledger, _drive_for(settings, names) as drive:
+        links, after = links_of(settings, drive), 0
+        while found := views.files_page(ledger, links, state=state, held=held, after=after):
             for row in found:
-                yield _without_rank(row) | ({"name": name_of(row[id_key])} if names else {})
-            after = found[-1]["rank"]
+                yield row if drive is None else row.model_copy(update={"name": _name(drive, row.file_id)})
+            after = found[-1].rank
 
 
-def _without_rank(row: Answer) -> Answer:
-    return {key: value for key, value in row.items() if key != "rank"}
+def series(settings: Settings, *, state: str, held: bool, names: bool) -> Iterator[messages.SeriesItem]:
+    """Yield series, page by page; names and local paths are asked from Drive now, one request each."""
+    with suppress(NotRunning):
+        yield from ControlClient(settings).series(state=state, held=held, names=names)
+        return
+    from daemon.service.control import views
+    from daemon.steps.links import links_of
+
+    with reading(settings) as ledger, _drive_for(settings, names) as drive:
+        links, after = links_of(settings, drive), 0
+        while found := views.series_page(ledger, links, state=state, held=held, after=after):
+            for row in found:
+                name = {} if drive is None else {"name": _name(drive, row.delivery_folder_id)}
+                yield row.model_copy(update=name)
+            after = found[-1].rank
 
 
 @contextmanager
-def _named(settings: Settings, names: bool) -> Iterator[Callable[[str], str]]:
+def _drive_for(settings: Settings, names: bool) -> Iterator[Drive | None]:
     if not names:
-        yield lambda _: ""
+        yield None
         return
     with own_drive(settings) as drive:
-
-        def name_of(file_id: str) -> str:
-            try:
-                return drive.get(file_id).name if file_id else ""
-            except NotThere:
-                return ""
-
-        yield name_of
+        yield drive
 
 
-def why(settings: Settings, text: str) -> Answer:
-    """Return the life of what the text names."""
-    text = on_drive(settings, text)
+def _name(drive: Drive, file_id: str) -> str:
     try:
-        return ControlClient(settings).get("/why", target=text)
-    except NotRunning:
-        pass
-    from daemon.rules.readiness import Block, Now, Rules
-    from daemon.service.control import history
+        return drive.get(file_id).name if file_id else ""
+    except NotThere:
+        return ""
+
+
+def why(settings: Settings, text: str, *, names: bool) -> messages.WhyAnswer:
+    """Return what became of the item that the text names."""
+    text = on_drive(settings, text)
+    with suppress(NotRunning):
+        return ControlClient(settings).ask(calls.WHY, target=text, names=names)
+    from daemon.service.control.history import History
+    from daemon.steps.links import links_of
 
     rules = Rules(quiet_s=settings.series.quiet_s, max_wait_s=settings.series.max_wait_s)
     with reading(settings) as ledger:
@@ -108,9 +126,9 @@ def why(settings: Settings, text: str) -> Answer:
             download_clock_s=ledger.series.last_filed_clock_s(),
             blocked=Block.REBUILD if ledger.rebuilding.cause else None,
         )
-        return _with_target(
-            settings, ledger, text, lambda target: history.why(ledger, target, rules, now)
-        ) | {"running": False}
+        target = _target(settings, ledger, text)
+        with _drive_for(settings, names) as drive:
+            return History(ledger, rules, now, links_of(settings, drive)).why(target, running=False)
 
 
 def code_of(text: str) -> Code:
@@ -131,38 +149,31 @@ def code_of(text: str) -> Code:
     raise Refused(Code.UNKNOWN_CODE, f"there is no code {name}", remedy=remedy)
 
 
-def retry(settings: Settings, texts: Sequence[str], *, every: bool, reason: str) -> Answer:
-    """Clear holds and waits, in the daemon or, while none runs, in the ledger itself."""
+def retry(settings: Settings, texts: Sequence[str], *, every: bool, reason: str) -> messages.RetryAnswer:
+    """End holds and waits, in the daemon or, while none runs, in the ledger itself."""
     named = [on_drive(settings, text) for text in texts]
-    try:
-        return ControlClient(settings).post("/retry", {"targets": named, "all": every, "reason": reason})
-    except NotRunning:
-        pass
+    with suppress(NotRunning):
+        return ControlClient(settings).ask(calls.RETRY, targets=named, all=every, reason=reason)
     from daemon.service.control import actions
 
     with writing(settings) as ledger:
-        now = Clock().now()
-        found = [_with_target(settings, ledger, text, lambda target: target) for text in named]
-        return actions.retry(ledger, found, now, every=every, reason=reason) | {"running": False}
+        found = [_target(settings, ledger, text) for text in named]
+        return actions.retry(ledger, found, Clock().now(), every=every, reason=reason, running=False)
 
 
-def process(settings: Settings, text: str) -> Answer:
-    """Ask for a rebuild of a series, in the daemon or, while none runs, in the ledger itself."""
+def process(settings: Settings, text: str) -> messages.ProcessAnswer:
+    """Request a rebuild of a series, in the daemon or, while none runs, in the ledger itself."""
     text = on_drive(settings, text)
-    try:
-        return ControlClient(settings).post("/process", {"target": text})
-    except NotRunning:
-        pass
+    with suppress(NotRunning):
+        return ControlClient(settings).ask(calls.PROCESS, target=text)
     from daemon.service.control import actions
 
     with writing(settings) as ledger:
-        now = Clock().now()
-        done = _with_target(settings, ledger, text, lambda target: actions.process(ledger, target, now))
-        return done | {"running": False}
+        return actions.process(ledger, _target(settings, ledger, text), Clock().now(), running=False)
 
 
 def on_drive(settings: Settings, text: str) -> str:
-    """Return a path of this machine as the path on the Drive that a local directory plays; other texts as they are."""
+    """Return a path of this machine as the path on the local Drive; other texts as they are."""
     with suppress(OSError, ValueError):
         return _under_root(settings.local_root, text) if settings.drive.backend == "local" else text
     return text
@@ -175,12 +186,12 @@ def _under_root(root: Path, text: str) -> str:
     return f"/{path.relative_to(root)}" if path.is_relative_to(root) else text
 
 
-# ── a stopped daemon ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── without a running daemon ─────────────────────────────────────────────────────────────────────────────────────
 
 
 @contextmanager
 def reading(settings: Settings) -> Iterator[Ledger]:
-    """Open the ledger for reading: whoever may read the file, may ask.
+    """Open the ledger for reading: who may read the file may read the answers.
 
     Raises:
         Refused: ``NO_LEDGER``, ``NOT_ALLOWED``.
@@ -254,18 +265,18 @@ def own_drive(settings: Settings) -> Iterator[Drive]:
         connection.close()
 
 
-def _with_target(settings: Settings, ledger: Ledger, text: str, use: Callable[..., T]) -> T:
+def _target(settings: Settings, ledger: Ledger, text: str) -> Target:
     """Find the target in the ledger; only what it does not know is asked from Drive."""
     from daemon.service.control import targets
 
     source_id = ledger.meta("source_id")
     try:
-        return use(targets.resolve(text, ledger, None, source_id))
+        return targets.resolve(text, ledger, None, source_id)
     except UnknownTarget:
         if targets.is_uid(text) or (lock_is_held(settings.lock_file) and settings.drive.backend == "local"):
             raise
     with own_drive(settings) as drive:
-        return use(targets.resolve(text, ledger, drive, source_id))
+        return targets.resolve(text, ledger, drive, source_id)
 
 
 def lock_is_held(lock_file: Path) -> bool:

@@ -1,4 +1,4 @@
-"""All findings of `check`: this machine's here, Drive's from the daemon where one runs, else with a client of our own."""
+"""Every result of `check`: the machine's from here, Drive's from the running daemon or with a client of our own."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from daemon.cli import answers
 from daemon.cli.machine import look_at_machine
 from daemon.rules.config import Settings
 from daemon.rules.errors import Trouble
+from daemon.service.control import calls
 from daemon.service.control.client import ControlClient, NotRunning
-from daemon.service.control.drive_check import CheckResult, look_at_drive
+from daemon.service.control.drive_check import look_at_drive
+from daemon.service.control.messages import CheckResult
 
 
-def findings(settings: Settings) -> list[CheckResult]:
-    """Look at everything.
+def results(settings: Settings) -> list[CheckResult]:
+    """Check everything.
 
-    A running daemon is asked to look at Drive itself: it has the only server of a local directory, and a token that
-    two programs refresh could end up with the wrong owner.
+    A running daemon checks Drive itself: it has the only server of a local directory, and a token that two programs
+    refresh could end up with the wrong owner.
     """
     client = ControlClient(settings)
     try:
@@ -29,23 +31,25 @@ def findings(settings: Settings) -> list[CheckResult]:
     found = look_at_machine(settings, running=running or answers.lock_is_held(settings.lock_file))
     if running:
         try:
-            return found + [CheckResult(**row) for row in client.get("/check")["findings"]]
+            return found + client.ask(calls.CHECK).findings
         except NotRunning:
-            found.append(CheckResult("daemon", "note", "it stopped meanwhile"))
+            found.append(CheckResult("daemon", "note", "it has stopped since"))
         except Trouble as exc:
             return [*found, CheckResult("daemon", "problem", exc.what, exc.remedy)]
-    return found + _by_ourselves(settings)
+    return found + _without_daemon(settings)
 
 
-def _by_ourselves(settings: Settings) -> list[CheckResult]:
+def _without_daemon(settings: Settings) -> list[CheckResult]:
     if settings.drive.backend == "local" and answers.lock_is_held(settings.lock_file):
-        return [CheckResult("drive", "note", "a daemon is starting: ask again when it runs")]
+        return [
+            CheckResult("drive", "note", "not checked: a daemon is starting. Run check again when it runs")
+        ]
     with ExitStack() as stack:
         try:
             drive = stack.enter_context(answers.own_drive(settings))
         except Trouble as exc:
             return [CheckResult("drive", "problem", exc.what, exc.remedy, "drive")]
         ledger = None
-        with suppress(Trouble):  # looked at above; without it, folders are looked up by name
+        with suppress(Trouble):  # checked above; without it, folders are looked up by name
             ledger = stack.enter_context(answers.reading(settings))
         return look_at_drive(drive, ledger, settings)

@@ -1,4 +1,4 @@
-"""`demo`: an embedded Drive, sample exams and the real daemon in a directory of its own; touches nothing else."""
+"""`demo`: an embedded Drive, sample exams and the real daemon, in a directory of its own. It touches nothing else."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -22,6 +22,7 @@ from rich.text import Text
 from daemon.cli import phantom
 from daemon.rules.config import Settings, load
 from daemon.rules.errors import Transient, Trouble
+from daemon.service.control import calls, messages
 from daemon.service.control.client import ControlClient, NotRunning
 
 WITHIN_S = 110.0
@@ -38,23 +39,21 @@ SAMPLES = (
 )  # fmt: skip
 """From pydicom's own test files, which its wheel ships."""
 CONFIG = """\
-# Made by `sdd-dicom demo`. Drop exams into drive/DICOM; volumes appear in drive/NIfTI.
+# Made by `sdd-dicom demo`. Put exams into drive/DICOM; volumes appear in drive/NIfTI.
 [drive]
 backend = "local"
 poll_interval_s = 1
 [quota]
-units_per_minute = 1000000000   # the Drive is our own
+units_per_minute = 1000000000   # the embedded Drive has no quota
 [work]
 spool_max_gb = 1
 disk_reserve_gb = 0.1
 [series]
-quiet_s = 3                     # so that you need not wait; two minutes are usual
+quiet_s = 3                     # short, for the demo; the default is 120
 """
 _NOT_FOR_US = ("SDD_DICOM_", "STATE_DIRECTORY", "LOGS_DIRECTORY", "RUNTIME_DIRECTORY", "CREDENTIALS_DIRECTORY",
                "NOTIFY_SOCKET", "WATCHDOG_", "GOOGLE_CREDS_FILE")  # fmt: skip
-"""Variables that would lead the demonstration to a real installation."""
-
-Row = Mapping[str, Any]
+"""Variables that would point the demo to a real installation."""
 
 
 class Unusable(Exception):
@@ -62,7 +61,7 @@ class Unusable(Exception):
 
 
 class DemoFailed(Exception):
-    """What should have come about did not; the text says what, and where the logs are."""
+    """The pipeline did not deliver what it should; the text says what is missing."""
 
 
 def show(keep: Path | None, console: Console) -> int:
@@ -83,9 +82,9 @@ def show(keep: Path | None, console: Console) -> int:
             shutil.rmtree(home, ignore_errors=True)
         raise
     except BaseException:
-        console.print(f"Everything of it lies in {home}; its log: {home / 'logs'}", markup=False)
+        console.print(f"All files of the demo are in {home}, its log in {home / 'logs'}", markup=False)
         raise
-    _say_where(home, keep is not None, console)
+    _print_where(home, keep is not None, console)
     return 0
 
 
@@ -108,23 +107,21 @@ def _play(home: Path, console: Console) -> None:
     settings = load(home / "config.toml", {})
     late = _make_exams(home)
     files = sum(1 for path in (home / "drive" / "DICOM").rglob("*") if path.is_file())
-    steps.say(
-        f"Made a phantom's CT exam, and took some files from pydicom's tests: {files} files in drive/DICOM"
-    )
+    steps.say(f"Made a CT exam of a phantom and copied sample files of pydicom: {files} files in drive/DICOM")
     with _daemon(home) as process, console.status("Starting the daemon") as line:
         watch = _Watch(settings, process, steps, line.update)
         watch.until_running()
-        steps.say("The daemon runs, with an embedded Drive that speaks Google's API")
+        steps.say("The daemon is up, with an embedded Drive that has the API of Google Drive")
         watch.until_delivered(revision=1)
-        steps.say(f"Delivered, without slice {LATE_SLICE}, which is still missing: its verdict says so")
+        steps.say(f"Delivered without slice {LATE_SLICE}, which has not arrived; the verdict reports the gap")
         shutil.move(late, home / "drive" / "DICOM" / "Demo exam" / "part 2" / late.name)
-        steps.say(f"Slice {LATE_SLICE} arrives late: the delivery will be brought up to date")
+        steps.say(f"Slice {LATE_SLICE} arrives late; the delivery is updated")
         watch.until_delivered(revision=2)
-        steps.say("Delivered again under the same ids, now complete")
-        listed = watch.listed()
+        steps.say("Updated: the same files, now complete")
+        rest = watch.rest()
     console.print()
     _print_deliveries(home, console)
-    _print_rest(listed, console)
+    _print_rest(rest, console)
 
 
 def _make_exams(home: Path) -> Path:
@@ -179,6 +176,16 @@ def _daemon(home: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """A file that was not converted: held, or ignored for this reason."""
+
+    name: str
+    held_code: str
+    remedy: str
+    ignored: str
+
+
 class _Steps:
     """Lines with the seconds since the start."""
 
@@ -195,10 +202,14 @@ class _Steps:
 
 
 class _Watch:
-    """Asks the daemon how far it is, as `status` and `list` do."""
+    """Asks the daemon for its progress, as `status` and `list` do."""
 
     def __init__(
-        self, settings: Settings, process: subprocess.Popen[bytes], steps: _Steps, update: Any
+        self,
+        settings: Settings,
+        process: subprocess.Popen[bytes],
+        steps: _Steps,
+        update: Callable[[str], None],
     ) -> None:
         self._client = ControlClient(settings, timeout_s=20.0)
         self._process = process
@@ -220,52 +231,45 @@ class _Watch:
         """Wait until the phantom's series is delivered in this revision, and nothing else is under way."""
         while True:
             try:
-                status = self._client.get("/status")
-                if self._is_delivered(revision) and not self._is_busy(status):
+                status = self._client.ask(calls.STATUS)
+                if self._is_delivered(revision) and not (status.files.left or status.series.open):
                     return
                 self._update(_progress(status))
             except (NotRunning, Transient):
-                pass  # it is busy, or just ending: the wait below tells which
+                pass  # it is busy, or ending: the wait below finds out
             self._wait(f"revision {revision}")
 
     def _is_delivered(self, revision: int) -> bool:
-        found = self._client.pages("/series", "series")
         return any(
-            row["series_instance_uid"] == EXAM.series_uid and row["delivered_revision"] >= revision
-            for row in found
+            row.series_instance_uid == EXAM.series_uid and row.delivered_revision >= revision
+            for row in self._client.series()
         )
 
-    def _is_busy(self, status: Row) -> bool:
-        series = status["series"]
-        return bool(
-            status["files"]["left"] + series["gathering"] + series["converting"] + series["uploading"]
-        )
-
-    def listed(self) -> Sequence[Row]:
-        """Return all files with their names (they are the demonstration's own); `why` is set for ignored ones."""
+    def rest(self) -> list[_Rest]:
+        """Return the files that were not converted, with their names: they are the demo's own."""
         try:
-            files = list(self._client.pages("/files", "files", names=True))
-            reasons = {
-                row["series_instance_uid"]: row["reason"]
-                for row in self._client.pages("/series", "series", state="IGNORED")
-            }
+            files = list(self._client.files(names=True))
+            reasons = {row.series_instance_uid: row.reason for row in self._client.series(state="IGNORED")}
         except Trouble as exc:
             raise DemoFailed(str(exc)) from exc
+        found = []
         for row in files:
-            whole = [reasons[uid] for uid in row["series_instance_uids"] if uid in reasons]
-            row["why"] = row["reason"] if row["state"] == "IGNORED" else " ".join(whole)
-        return files
+            of_series = [reasons[uid] for uid in row.series_instance_uids if uid in reasons]
+            ignored = row.reason if row.state == "IGNORED" else " ".join(of_series)
+            if row.held_code or ignored:
+                found.append(_Rest(row.name or row.file_id, row.held_code, row.remedy, ignored))
+        return found
 
 
-def _progress(status: Row) -> str:
-    files, series = status["files"], status["series"]
+def _progress(status: messages.StatusAnswer) -> str:
+    files, series = status.files, status.series
     return (
-        f"{files['read'] + files['ignored']} of {files['total']} files read; series: {series['gathering']} gathering,"
-        f" {series['converting']} converting, {series['uploading']} uploading, {series['deliveries']} delivered"
+        f"{files.read + files.ignored} of {files.total} files read; series: {series.gathering} collecting instances,"
+        f" {series.converting} to convert, {series.uploading} to upload, {series.deliveries} delivered"
     )
 
 
-# ── what came of it ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── the results ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _print_deliveries(home: Path, console: Console) -> None:
@@ -291,20 +295,22 @@ def _print_deliveries(home: Path, console: Console) -> None:
         console.print(Text(sentence))
 
 
-def _print_rest(listed: Sequence[Row], console: Console) -> None:
-    held = [row for row in listed if row["held_code"]]
-    ignored = [row for row in listed if row["why"]]
+def _print_rest(rest: Sequence[_Rest], console: Console) -> None:
+    held = [row for row in rest if row.held_code]
+    ignored = [row for row in rest if row.ignored]
     if held:
-        console.print("\nHeld for a person (held.tsv in the output folder tells the same)")
+        console.print(
+            "\nHeld for a person (a daemon that keeps running also lists them in held.tsv, in the output folder)"
+        )
     for row in held:
-        console.print(Text(f"  {row['name']}: {row['held_code']}. {row['remedy']}"))
+        console.print(Text(f"  {row.name}: {row.held_code}. {row.remedy}"))
     if ignored:
         console.print("\nIgnored")
     for row in ignored:
-        console.print(Text(f"  {row['name']}: {row['why']}"))
+        console.print(Text(f"  {row.name}: {row.ignored}"))
 
 
-def _say_where(home: Path, keep: bool, console: Console) -> None:
+def _print_where(home: Path, keep: bool, console: Console) -> None:
     results = home / "drive" / "NIfTI"
     shutil.rmtree(home / "made", ignore_errors=True)
     if not keep:
@@ -315,12 +321,14 @@ def _say_where(home: Path, keep: bool, console: Console) -> None:
                 continue
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     console.print()
-    console.print(Text("The volumes, with sidecars, previews and manifests:"))
+    console.print(Text("Volumes (each folder also holds sidecars, a preview and a manifest):"))
     for path in sorted(results.rglob("*.nii.gz")):
         console.print(Text(f"  {path}"))
     if keep:
         console.print(
-            Text(f"All of it stays in {home}. Go on with: sdd-dicom run --config {home / 'config.toml'}")
+            Text(
+                f"Everything is kept in {home}. Continue with: sdd-dicom run --config {home / 'config.toml'}"
+            )
         )
     else:
-        console.print(Text(f"Nothing else is left. Remove them with: rm -r {home}"))
+        console.print(Text(f"Nothing else was kept. Remove the volumes with: rm -r {home}"))

@@ -45,18 +45,18 @@ def _outcome(command: Callable[P, int], *args: P.args, **kwargs: P.kwargs) -> in
     try:
         return command(*args, **kwargs)
     except ConfigError as exc:
-        tell("The configuration cannot be used:")
+        print_error("The configuration cannot be used:")
         for problem in exc.problems:
-            tell(f"  {problem}")
+            print_error(f"  {problem}")
         return BAD_CONFIGURATION
     except Trouble as exc:
-        return told(exc)
+        return report(exc)
     except (typer.Exit, typer.Abort):
         raise
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        nobody_listens()
+        discard_output()
         return OK
     except Exception as exc:  # noqa: BLE001 - the last place that can say anything
         return _other(exc)
@@ -68,32 +68,32 @@ def _other(exc: Exception) -> int:
     from daemon.service.process import Stop
 
     if isinstance(exc, Stop):
-        told(exc.trouble)
+        report(exc.trouble)
         return exc.exit_code
     logger.opt(exception=exc).critical("BUG: the program ends")
-    tell(f"This is a fault of sdd-dicom itself ({type(exc).__name__}): please report its traceback.")
+    print_error(f"This is a bug in sdd-dicom ({type(exc).__name__}): please report the traceback.")
     if _logs:
-        tell(f"  → The daemon's log is {_logs[-1] / log.FILE_NAME}")
+        print_error(f"  → The daemon's log is {_logs[-1] / log.FILE_NAME}")
     return BUG
 
 
-def told(trouble: Trouble) -> int:
-    """Say what is wrong and what to do about it; return the exit code."""
+def report(trouble: Trouble) -> int:
+    """Print what is wrong and what to do about it; return the exit code."""
     from daemon.service.process import exit_code_of
 
-    tell(f"{trouble.code}: {trouble.what}")
+    print_error(f"{trouble.code}: {trouble.what}")
     if trouble.remedy:
-        tell(f"  → {trouble.remedy}")
+        print_error(f"  → {trouble.remedy}")
     return exit_code_of(trouble)
 
 
-def nobody_listens() -> None:
-    """Whoever read our lines has gone (`| head`): Python must not complain about it at its end."""
+def discard_output() -> None:
+    """The reader of our output has gone (`| head`): Python must not complain about that at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def tell(text: str) -> None:
-    """Write to stderr; in the journal as an error, or why a start failed would not show among what went wrong."""
+def print_error(text: str) -> None:
+    """Write to stderr; in the journal with the priority of an error, so that `journalctl -p err` shows it."""
     prefix = _ERROR if log.stderr_is_journal() else ""
     typer.echo(prefix + text, err=True)
 

@@ -38,3 +38,8 @@ def duration(seconds: float) -> str:
 def when(epoch_s: float) -> str:
     """Return ``2026-11-22 10:00:00Z``, the log's own way of writing it."""
     return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def printable(name: str) -> str:
+    """Return a name or path without what a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in name)

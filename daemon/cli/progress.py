@@ -17,6 +17,7 @@ from daemon.cli.exits import HELD, OK
 from daemon.cli.format import counted, duration, number, size
 from daemon.outside.clock import Clock
 from daemon.service.control import views
+from daemon.service.control.messages import Rates, Work
 
 if TYPE_CHECKING:
     from daemon.rules.config import Settings
@@ -32,7 +33,6 @@ class OnceProgress:
         self._spinner = Spinner("line", Text("Starting"))
         self._live = Live(self._spinner, console=console, refresh_per_second=8, transient=True)
         self._looked_s = 0.0
-        self._last: views.Answer | None = None
 
     def __enter__(self) -> OnceProgress:
         self._live.__enter__()
@@ -49,38 +49,37 @@ class OnceProgress:
             return
         ledger, now = parts.context.ledger, parts.context.clock.now()
         found, speed = views.work(ledger, now), views.rates(ledger, now)
-        self._last = found
         self._spinner.update(text=Text(self._text(found, speed, parts)))
         self._looked_s = time.monotonic()
 
-    def _text(self, found: views.Answer, speed: views.Answer, parts: Parts) -> str:
-        files, series = found["files"], found["series"]
-        words = [_stage(found), f"{number(files['read'] + files['ignored'])} files read"]
-        if files["left"]:
-            words.append(f"{number(files['left'])} left ({size(files['left_bytes'])})")
-        words.append(f"{counted(series['deliveries'], 'series', 'series')} delivered")
-        if speed["files_per_s"]:
-            words.append(f"{speed['files_per_s']:.0f} files/s")
+    def _text(self, found: Work, speed: Rates, parts: Parts) -> str:
+        files, series = found.files, found.series
+        words = [_stage(found), f"{number(files.read + files.ignored)} files read"]
+        if files.left:
+            words.append(f"{number(files.left)} left ({size(files.left_bytes)})")
+        words.append(f"{counted(series.deliveries, 'series', 'series')} delivered")
+        if speed.files_per_s:
+            words.append(f"{speed.files_per_s:.0f} files/s")
         left = views.time_left_s(found, speed, 0.0)
         if left:
-            words.append(f"about {duration(left)} left")
-        if found["held"]:
-            words.append(f"{sum(entry['files'] + entry['series'] for entry in found['held'])} held")
+            words.append(f"ETA {duration(left)}")
+        if found.held:
+            words.append(f"{sum(entry.files + entry.series for entry in found.held)} held")
         words += [f"{entry.scope} suspended: {entry.code}" for entry in parts.context.breakers.suspensions()]
         return ", ".join(words)
 
 
-def _stage(found: views.Answer) -> str:
-    files, series = found["files"], found["series"]
-    if found["crawl"]["listings_owed"]:
+def _stage(found: Work) -> str:
+    files, series = found.files, found.series
+    if found.crawl.listings_pending:
         return "Listing"
-    if files["left"] > files["parked"]:
+    if files.left > files.parked:
         return "Reading"
-    if series["converting"]:
+    if series.converting:
         return "Converting"
-    if series["uploading"]:
+    if series.uploading:
         return "Uploading"
-    return "Waiting" if files["left"] or series["gathering"] else "Finishing"
+    return "Waiting" if files.left or series.gathering else "Finishing"
 
 
 def ending(settings: Settings, code: int) -> Iterator[str]:
@@ -91,12 +90,12 @@ def ending(settings: Settings, code: int) -> Iterator[str]:
     """
     with answers.reading(settings) as ledger:
         found = views.work(ledger, Clock().now())
-    files, series = found["files"], found["series"]
+    files, series = found.files, found.series
     yield (
-        f"{counted(files['read'], 'file')} read, {number(files['ignored'])} ignored;"
-        f" {counted(series['deliveries'], 'series', 'series')} delivered."
+        f"In all: {counted(files.read, 'file')} read, {number(files.ignored)} ignored;"
+        f" {counted(series.deliveries, 'series', 'series')} delivered."
     )
     if code == HELD:
-        yield f"{number(files['held'] + series['held'])} held for a person: sdd-dicom list --held"
+        yield f"{number(files.held + series.held)} held for a person. See: sdd-dicom list --held"
     elif code != OK:
-        yield "What is left must wait longer than a minute: sdd-dicom status"
+        yield "Not everything is done: the rest must wait for more than a minute, or the run was stopped. See: sdd-dicom status"

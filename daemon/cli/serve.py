@@ -1,4 +1,4 @@
-"""The embedded Drive alone, in the foreground: what `drive serve` says and how it ends."""
+"""The embedded Drive alone, in the foreground: `drive serve`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from daemon.cli.exits import OK, TRY_AGAIN, UNAVAILABLE, USAGE, tell
+from daemon.cli.exits import OK, TRY_AGAIN, UNAVAILABLE, USAGE, print_error
 from daemon.localdrive.faults.script import BadScript
 from daemon.localdrive.server.server import AlreadyServed, serve_directory
 
@@ -25,12 +25,12 @@ def serve_until_interrupted(directory: Path, port: int, faults: Path | None) -> 
     def ready(endpoint: str) -> None:
         typer.echo(f"The embedded Drive serves {directory} at {endpoint}")
         if os.environ.get("SDD_DRIVE_TOKEN"):
-            typer.echo("It wants the header:  Authorization: Bearer $SDD_DRIVE_TOKEN")
+            typer.echo("Send this header with each request:  Authorization: Bearer $SDD_DRIVE_TOKEN")
         else:
-            typer.echo("It takes any bearer token; set SDD_DRIVE_TOKEN to accept one only.")
+            typer.echo("It accepts any bearer token. Set SDD_DRIVE_TOKEN to accept only that one.")
         typer.echo(f"Try: curl -H 'Authorization: Bearer x' '{endpoint}/drive/v3/files?pageSize=10'")
         if faults is not None:
-            typer.echo(f"It misbehaves as {faults} says. What came of it: {endpoint}/_admin/faults,")
+            typer.echo(f"It fails as {faults} says. See what happened at: {endpoint}/_admin/faults,")
             typer.echo(f"{endpoint}/_admin/history and {endpoint}/_admin/history/requests")
         sys.stdout.flush()
 
@@ -40,12 +40,12 @@ def serve_until_interrupted(directory: Path, port: int, faults: Path | None) -> 
         serve_directory(directory, port, ready, faults=faults)
     except BadScript as exc:
         for line in str(exc).splitlines():
-            tell(f"{faults}: {line}")
+            print_error(f"{faults}: {line}")
         return USAGE
     except AlreadyServed as exc:
-        tell(f"{exc}: stop the other server (a running daemon has one of its own)")
+        print_error(f"{exc}. Stop the other server first (a running daemon has its own)")
         return TRY_AGAIN
     except OSError as exc:
-        tell(f"It cannot be served: {exc.strerror}")
+        print_error(f"The directory cannot be served: {exc.strerror}")
         return UNAVAILABLE
     return OK

@@ -78,9 +78,9 @@ VERDICTS: Mapping[VerdictCode, VerdictEntry] = {
 """Every code of a verdict."""
 
 IGNORED: Mapping[IgnoreReason, str] = {
-    IgnoreReason.NOT_DICOM: "it is no DICOM file",
-    IgnoreReason.DICOMDIR: "it is a DICOMDIR: a table of contents, which is not needed",
+    IgnoreReason.NOT_DICOM: "it is not a DICOM file",
+    IgnoreReason.DICOMDIR: "it is a DICOMDIR, a table of contents that is not needed",
     IgnoreReason.EMPTY_FILE: "it is empty",
-    IgnoreReason.GOOGLE_DOC: "it is a Google document, which has no bytes of its own",
+    IgnoreReason.GOOGLE_DOC: "it is a Google document, which has no bytes to download",
 }
 """Why a file is ignored, as the end of a sentence. Nobody has to do anything about it."""

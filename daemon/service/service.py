@@ -12,7 +12,7 @@ from loguru import logger
 from daemon.rules.config import Settings
 from daemon.rules.errors import Trouble, of_the_disk
 from daemon.service.clock_watch import ClockWatch
-from daemon.service.control import ControlServer
+from daemon.service.control.server import ControlServer
 from daemon.service.housekeeping import Housekeeping
 from daemon.service.jobs import Jobs
 from daemon.service.loops import Idle, Loops

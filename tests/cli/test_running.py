@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import stat
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -16,7 +18,7 @@ COUNTS: dict[str, Any] = {"type": "object", "additionalProperties": NUMBER}
 STATUS: dict[str, Any] = {
     "type": "object",
     "required": [
-        "version", "running", "pid", "uptime_s", "paused", "closed", "files", "series", "held", "crawl", "rates",
+        "version", "running", "pid", "uptime_s", "paused", "suspended", "files", "series", "held", "crawl", "rates",
         "time_left_s", "running_steps", "drive", "feed_age_s", "spool",
     ],
     "properties": {
@@ -49,7 +51,7 @@ def test_status_says_all_that_is_promised(running: House) -> None:
 def test_status_reads_without_colours(running: House) -> None:
     out = running.do("status").out
 
-    assert "runs since" in out
+    assert re.search(r"sdd-dicom \S+ up \d+ ", out)
     assert "1 delivered" in out
     assert "TRUNCATED  1 file since" in out
     assert "upload this file again" in out
@@ -87,7 +89,22 @@ def test_list_filters_by_state_and_hold(running: House) -> None:
     assert held["series"] == []
     assert delivered["files"] == []
     assert [row["series_instance_uid"] for row in delivered["series"]] == [CT.series_uid]
-    assert delivered["series"][0]["link"].endswith(delivered["series"][0]["delivery_folder_id"])
+    assert delivered["series"][0]["delivery_folder_id"]
+
+
+def test_a_local_drive_has_paths_and_no_addresses(running: House) -> None:
+    """An address on drive.google.com leads nowhere. A path holds names, so it is printed where names are asked for."""
+    dicom = str(running.source / "hidden-name-mixed" / "hidden-name.dcm")
+    commands = (["list"], ["list", "--json"], ["why", CT.series_uid], ["why", dicom], ["why", "DICOM"])
+    plain = [running.do(*words).out for words in commands]
+    listed = running.do("list", "--names", "--json").json
+    [delivery] = (row["link"] for row in listed["series"])
+
+    assert [text for text in plain if "drive.google.com" in text or str(running.home / "drive") in text] == []
+    assert dicom in {row["link"] for row in listed["files"]}
+    assert Path(delivery, "manifest.json").is_file()
+    assert f"  {dicom}\n" in running.do("why", dicom, "--names").out
+    assert f"  {delivery}\n" in running.do("why", CT.series_uid, "--names").out
 
 
 def test_why_tells_a_series_life_whatever_names_it(running: House) -> None:
@@ -113,8 +130,7 @@ def test_why_tells_a_series_life_whatever_names_it(running: House) -> None:
     for done in said.values():
         assert f"Series {CT.series_uid}" in done.out
         assert "revision 1: settled with 5 instances" in done.out
-        assert "a volume (primary) of 32 × 32 × 5" in done.out
-        assert "https://drive.google.com/drive/folders/" + folder_id in done.out
+        assert "volume (primary): 32 × 32 × 5" in done.out
 
 
 def test_why_tells_of_holds_ignored_files_and_folders(running: House) -> None:
@@ -124,8 +140,8 @@ def test_why_tells_of_holds_ignored_files_and_folders(running: House) -> None:
 
     assert "TRUNCATED" in held
     assert "What to do:" in held
-    assert "It is ignored: it is no DICOM file." in ignored
-    assert "2 files in it:" in folder
+    assert "It is ignored: it is not a DICOM file." in ignored
+    assert "It holds 2 files:" in folder
     assert "1 held TRUNCATED" in folder
 
 
@@ -163,7 +179,7 @@ def test_retry_tries_what_is_held(running: House) -> None:
         assert done.code == 0
         assert "1 file, 0 series" in done.out
         assert running.do("why", "hidden-name-mixed/hidden-name.dcm").out.count("another try") == before + 1
-    assert "Nothing of that" in running.do("retry", "--reason", "NO_UID").out
+    assert "Nothing to retry." in running.do("retry", "--reason", "NO_UID").out
 
 
 def test_pause_and_resume(running: House) -> None:
@@ -180,7 +196,7 @@ def test_pause_and_resume(running: House) -> None:
     running.start()
     assert running.do("status", "--json").json["paused"]  # a restart is nobody's wish to go on
 
-    assert running.do("resume").out == "It goes on.\n"
+    assert running.do("resume").out == "Resumed.\n"
     running.until(lambda: running.status()["files"]["ignored"] == 2)
     assert running.stop() == 0
     running.start()

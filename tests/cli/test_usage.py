@@ -20,7 +20,7 @@ COMMANDS = {
     "check": ["--json"],
     "status": ["--json"],
     "list": ["--state", "--held", "--names", "--json"],
-    "why": ["TARGET"],
+    "why": ["TARGET", "--names"],
     "retry": ["TARGET", "--all", "--reason"],
     "pause": [],
     "resume": [],
@@ -48,6 +48,8 @@ def test_each_help_page_tells_its_options(command: str) -> None:
     configured = [] if command in ("demo", "drive serve") else ["--config"]
 
     assert [option for option in [*COMMANDS[command], *configured] if option not in text] == []
+    assert "Example: " in text
+    assert "Exit codes: 0 " in text
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -128,7 +130,7 @@ def test_a_fault_of_our_own_is_1_and_names_the_log(house: House, monkeypatch: py
     done = house.do("status")
 
     assert done.code == 1
-    assert "fault of sdd-dicom itself (TypeError)" in done.err
+    assert "bug in sdd-dicom (TypeError)" in done.err
     assert f"log is {house.home / 'logs'}" in done.err
     assert "test_usage" in done.err
     assert "Secret" not in done.err

@@ -10,8 +10,11 @@ import pytest
 
 from daemon.cli.explain import sentences
 from daemon.rules.readiness import Block, How, Now, Rules
-from daemon.service.control import history, views
+from daemon.service.control import views
+from daemon.service.control.history import History
+from daemon.service.control.messages import WhyAnswer, WhySeries
 from daemon.service.control.targets import Target
+from daemon.steps.links import NoLinks
 from daemon.steps.settle import Settling
 from tests.steps.test_settle import QUIET_S, T0, Bench
 
@@ -70,6 +73,12 @@ def rebuild(bench: Bench) -> None:
 
 def nothing(_: Bench) -> None:
     return
+
+
+def why(bench: Bench, rules: Rules, now: Now, target: Target) -> WhyAnswer:
+    """Return what `why` gets, over the wire and back."""
+    answer = History(bench.ledger, rules, now, NoLinks()).why(target, running=True)
+    return WhyAnswer.model_validate_json(answer.model_dump_json())
 
 
 @dataclass(frozen=True)
@@ -143,14 +152,16 @@ def test_why_names_exactly_what_keeps_a_series_from_settling(bench: Bench, row: 
     """`why` prints the answer by which settling decides: nothing is missing exactly when the series settles."""
     bench.settling = Settling(bench.ledger, row.rules)
     row.change(bench)
-    answer = history.why(bench.ledger, Target(series_ids=(1,)), row.rules, row.now)
-    ready = answer["series"][0]["readiness"]
+    answer = why(bench, row.rules, row.now, Target(series_ids=(1,)))
+    assert isinstance(answer.about, WhySeries)
+    ready = answer.about.series[0].readiness
+    assert ready is not None
     text = "\n".join(sentences(answer))
     settled = bench.settling.settle(row.now) if row.now.blocked is None else 0
 
-    assert tuple(missing["kind"] for missing in ready["missing"]) == row.missing
+    assert tuple(missing.kind for missing in ready.missing) == row.missing
     assert row.says in text
-    assert ready["how"] == row.how
+    assert ready.how == row.how
     assert settled == (row.how is not None)
     assert ("Nothing is missing" in text) == (not row.missing)
     if row.how is not None:
@@ -161,7 +172,7 @@ def test_why_names_exactly_what_keeps_a_series_from_settling(bench: Bench, row: 
 
 def test_a_file_names_what_its_series_waits_for(bench: Bench) -> None:
     now = Now(T0 + QUIET_S - 20, T0, True, 600.0)
-    text = "\n".join(sentences(history.why(bench.ledger, Target(file_id="a"), RULES, now)))
+    text = "\n".join(sentences(why(bench, RULES, now, Target(file_id="a"))))
 
     assert "quiet for 20 s more" in text
     assert "after 20 min more of downloads" in text
@@ -183,9 +194,7 @@ def test_the_history_says_truly_how_a_series_settled(
     """A series that settled in the second in which it came has not been quiet for a while."""
     change(bench)
     Settling(bench.ledger, rules).settle(Now(DONE, DONE, True, 0.0))
-    text = "\n".join(
-        sentences(history.why(bench.ledger, Target(series_ids=(1,)), rules, Now(DONE, DONE, True, 0)))
-    )
+    text = "\n".join(sentences(why(bench, rules, Now(DONE, DONE, True, 0), Target(series_ids=(1,)))))
 
     assert f"settled with 2 instances: {told}" in text
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.cli.exits import told
+from daemon.cli.exits import report
 from daemon.rules import errors
 from daemon.rules.code_table import CODES, GROUPS
 from daemon.rules.codes import AbandonReason, Code, DropReason, Exit, IgnoreReason, Kind, Scope, VerdictCode
@@ -152,7 +152,7 @@ EXIT_CODES = [
 
 @pytest.mark.parametrize(("trouble", "code"), EXIT_CODES)
 def test_the_table_tells_the_exit_code(trouble: Trouble, code: int) -> None:
-    assert exit_code_of(trouble) == told(trouble) == code
+    assert exit_code_of(trouble) == report(trouble) == code
 
 
 def test_the_verdict_follows_from_the_table() -> None:

@@ -101,6 +101,12 @@ START_AND_COMMANDS: Mapping[Code, Entry] = {
         Exit.NOT_ALLOWED,
     ),
     Code.NOT_RUNNING: hold("The service does not run", _START, Scope.SERVICE, Exit.UNAVAILABLE),
+    Code.OTHER_VERSION: hold(
+        "The command and the running service are of versions that do not understand each other",
+        "Restart the service after an upgrade (systemctl restart sdd-dicom), or use the sdd-dicom that it runs",
+        Scope.SERVICE,
+        Exit.UNAVAILABLE,
+    ),
     Code.OUTPUT_AMBIGUOUS: hold(
         "Several folders have the name in drive.output",
         scope=Scope.SERVICE,

@@ -1,6 +1,6 @@
-"""What of `check` needs Drive: credentials, source, output, a probe. The daemon does it, or the command by itself.
+"""What `check` finds on Drive: credentials, source, output, write access. Run by the daemon, or by the command itself.
 
-Looks, and writes one byte into the output folder that it takes away again. Texts name ids, no names.
+It writes a file of one byte into the output folder and deletes it again. Texts hold ids, no names.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from daemon.outside.drive.client import Drive
 from daemon.outside.ledger import Ledger
@@ -22,32 +21,16 @@ from daemon.rules.codes import Code
 from daemon.rules.config import Settings
 from daemon.rules.errors import Kind, NotThere, Refused, Scope, Trouble
 from daemon.rules.model import File
+from daemon.service.control.messages import CheckResult
 from daemon.steps import places
 
 PROBE = ".sdd-dicom-probe"
 CLOCK_OFF_AT_MOST_S = 60.0
-"""A service account's assertion is refused from five minutes on; TLS and waits suffer earlier."""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """One thing that was looked at. `level` is ``ok``, ``note``, ``warning`` or ``problem``.
-
-    `area` is ``credentials``, ``drive`` or ``machine``: it decides the exit code.
-    """
-
-    name: str
-    level: str
-    what: str
-    remedy: str = ""
-    area: str = "machine"
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+"""Google refuses a service account whose clock is wrong by five minutes; TLS and waits fail earlier."""
 
 
 def look_at_drive(drive: Drive, ledger: Ledger | None, settings: Settings) -> list[CheckResult]:
-    """Use the credentials, read the source, write into the output; stop where nothing further can work."""
+    """Use the credentials, read the source, write into the output. Stop at the first step without which none can work."""
     found = [_guarded("credentials", lambda: _credentials(drive))]
     if found[0].level == "problem":
         return found
@@ -69,18 +52,18 @@ def _guarded(name: str, look: Callable[[], CheckResult]) -> CheckResult:
     except Trouble as exc:
         needs_person = exc.kind is Kind.REFUSED and exc.scope is Scope.SERVICE
         unusable = isinstance(exc, places.Unusable) or exc.code == Code.SHARED_DRIVE_GONE
-        area = "credentials" if needs_person and not unusable else "drive"
+        area: Literal["credentials", "drive"] = "credentials" if needs_person and not unusable else "drive"
         what = f"{exc.code}: {exc.what}"
-        return CheckResult(name, "problem", what, exc.remedy or "Look at the network, then try again", area)
+        return CheckResult(name, "problem", what, exc.remedy or "Check the network, then try again", area)
 
 
 def _credentials(drive: Drive) -> CheckResult:
     account = drive.account()
     if account.storage_limit_bytes is None:
-        return CheckResult("credentials", "ok", f"{account.email}, storage without a limit")
+        return CheckResult("credentials", "ok", f"{account.email}, unlimited storage")
     free = account.storage_limit_bytes - account.storage_usage_bytes
     if free < gigabytes(1):
-        remedy = "Free or buy storage, or put the output into a shared drive"
+        remedy = "Free or buy storage, or move the output to a shared drive"
         return CheckResult(
             "credentials", "warning", f"{account.email}, only {free / 1e9:.2f} GB of storage left", remedy
         )
@@ -93,11 +76,11 @@ def _source(drive: Drive, ledger: Ledger | None, settings: Settings, keep: list[
     page = drive.list_children(source.file_id)
     barred = sum(1 for file in page.files if file.is_blob and not file.can_download)
     more = "at least " if page.next_page_token else ""
-    what = f"{source.file_id}, readable, {more}{len(page.files)} items in it"
+    what = f"{source.file_id} is readable and holds {more}{len(page.files)} items"
     if barred:
-        remedy = "Let their owner allow downloads for viewers"
+        remedy = "Ask their owner to allow viewers to download"
         return CheckResult(
-            "source", "warning", f"{what}, {barred} of them barred from download", remedy, "drive"
+            "source", "warning", f"{what}; {barred} of them may not be downloaded", remedy, "drive"
         )
     return CheckResult("source", "ok", what)
 
@@ -122,16 +105,16 @@ def _output(
             parent = children[0]
         keep.append(parent)
         return CheckResult(
-            "output", "note", f"not there yet: the first start makes it, under {parent.file_id}"
+            "output", "note", f"does not exist yet; the first start creates it under {parent.file_id}"
         )
     if sources:
         places.check_output(drive, sources[0], output)
     keep.append(output)
-    return CheckResult("output", "ok", f"{output.file_id}, beside the source")
+    return CheckResult("output", "ok", f"{output.file_id}, not inside the source folder")
 
 
 def _write(drive: Drive, folder: File, keep: list[File]) -> CheckResult:
-    """Make a file of one byte and take it away: a service account may make folders and still be refused files."""
+    """Create a file of one byte and delete it: a service account may be allowed folders but no files."""
     data = b"\n"
     with tempfile.TemporaryDirectory(prefix="sdd-dicom-") as directory:
         path = Path(directory) / PROBE
@@ -148,22 +131,22 @@ def _write(drive: Drive, folder: File, keep: list[File]) -> CheckResult:
         )
     keep.append(made)
     try:
-        _take_away(drive, made.file_id)
+        _delete(drive, made.file_id)
     except Refused as exc:
-        remedy = f"Give the account Editor (in a shared drive: Content manager), and delete {made.file_id}"
+        remedy = f"Share the folder with the account as Editor (shared drive: Content manager), and delete {made.file_id}"
         return CheckResult(
-            "write", "problem", f"the probe {made.file_id} cannot be deleted: {exc.code}", remedy, "drive"
+            "write", "problem", f"the test file {made.file_id} cannot be deleted: {exc.code}", remedy, "drive"
         )
-    return CheckResult("write", "ok", f"a file of one byte was made in {folder.file_id} and taken away")
+    return CheckResult("write", "ok", f"a test file of one byte was created in {folder.file_id} and deleted")
 
 
-def _take_away(drive: Drive, file_id: str) -> None:
+def _delete(drive: Drive, file_id: str) -> None:
     try:
         drive.delete(file_id)
     except NotThere:
         return
     except Refused:
-        # In a shared drive only managers delete for good; others may use the trash.
+        # In a shared drive only managers may delete; others may use the trash.
         drive.set_trashed(file_id, True)
 
 
@@ -172,6 +155,6 @@ def _clock(probe: File, now: float) -> CheckResult:
     off_s = now - made
     if abs(off_s) > CLOCK_OFF_AT_MOST_S:
         way = "ahead of" if off_s > 0 else "behind"
-        remedy = "Switch on time synchronisation (timedatectl set-ntp true)"
+        remedy = "Turn on time synchronisation (timedatectl set-ntp true)"
         return CheckResult("clock", "problem", f"this machine is {abs(off_s):.0f} s {way} Drive", remedy)
-    return CheckResult("clock", "ok", f"{abs(off_s):.0f} s from Drive's")
+    return CheckResult("clock", "ok", f"{abs(off_s):.0f} s different from Drive")

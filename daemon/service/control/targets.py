@@ -10,14 +10,14 @@ from urllib.parse import parse_qs, urlsplit
 from daemon.outside.ledger import Ledger
 from daemon.rules.errors import NotThere
 from daemon.rules.model import File
-from daemon.service.control.client import UnknownTarget
+from daemon.service.control.errors import UnknownTarget
 
 _UID = re.compile(r"[0-2](\.\d+)+")
 _ID = re.compile(r"[A-Za-z0-9_-]{10,}")
-_HOW = "Name a Drive id, the address of a file or folder, a path on Drive, or a UID"
+_HOW = "Give a Drive id, the address of a file or folder, a path on Drive, or a UID"
 
 
-class Looker(Protocol):
+class Lookup(Protocol):
     """What of Drive is needed to follow a path."""
 
     def get(self, file_id: str) -> File: ...
@@ -33,13 +33,13 @@ class Looker(Protocol):
 class Target:
     """What was meant: exactly one of a file (`file_id`), series (`series_ids`), a folder of the source (`folder_id`).
 
-    `stranger` is what Drive shows of something that the ledger does not know.
+    `unknown` is what Drive shows of something that the ledger does not know.
     """
 
     file_id: str = ""
     series_ids: tuple[int, ...] = ()
     folder_id: str = ""
-    stranger: File | None = None
+    unknown: File | None = None
 
 
 def is_uid(text: str) -> bool:
@@ -47,7 +47,7 @@ def is_uid(text: str) -> bool:
     return _UID.fullmatch(text.strip()) is not None
 
 
-def resolve(text: str, ledger: Ledger, drive: Looker | None, source_id: str) -> Target:
+def resolve(text: str, ledger: Ledger, drive: Lookup | None, source_id: str) -> Target:
     """Return what the text means.
 
     Args:
@@ -71,10 +71,13 @@ def resolve(text: str, ledger: Ledger, drive: Looker | None, source_id: str) -> 
                 pass
         if "/" in text or text.startswith("id:"):
             raise UnknownTarget(
-                f"nothing is known of {file_id}", "Check the id, and that the account may see it"
+                f"{file_id} is unknown to the ledger and to Drive",
+                "Check the id, and that the account may see it",
             )
     if drive is None:
-        raise UnknownTarget("the ledger knows no such id or UID", f"{_HOW}; paths need Drive")
+        raise UnknownTarget(
+            "the ledger does not know this id or UID", f"{_HOW}. Paths can only be looked up on Drive"
+        )
     return _of(_by_path(text, drive, source_id), ledger)
 
 
@@ -91,7 +94,7 @@ def _id_of(text: str) -> str:
         ids = parse_qs(url.query).get("id")
         if ids:
             return ids[0]
-        raise UnknownTarget("this address of Google Drive names no file or folder", _HOW)
+        raise UnknownTarget("this Google Drive address contains no id of a file or folder", _HOW)
     return text if _ID.fullmatch(text) else ""
 
 
@@ -107,7 +110,7 @@ def _by_uid(uid: str, ledger: Ledger) -> Target:
         return Target(series_ids=tuple(sorted({series_id for _, series_id in found})))
     raise UnknownTarget(
         f"no file with the UID {uid} has been read",
-        "Is its file still waiting? sdd-dicom status tells how many are",
+        "Its file may still wait to be read: sdd-dicom status shows how many do",
     )
 
 
@@ -123,14 +126,14 @@ def _by_id(file_id: str, ledger: Ledger) -> Target | None:
 
 def _of(file: File, ledger: Ledger) -> Target:
     if file.is_shortcut and file.shortcut_target_id:
-        return _by_id(file.shortcut_target_id, ledger) or Target(stranger=file)
-    return _by_id(file.file_id, ledger) or Target(stranger=file)
+        return _by_id(file.shortcut_target_id, ledger) or Target(unknown=file)
+    return _by_id(file.file_id, ledger) or Target(unknown=file)
 
 
-def _by_path(text: str, drive: Looker, source_id: str) -> File:
+def _by_path(text: str, drive: Lookup, source_id: str) -> File:
     names = [name for name in text.split("/") if name not in ("", ".")]
     if not names:
-        raise UnknownTarget("an empty path names nothing", _HOW)
+        raise UnknownTarget("the path is empty", _HOW)
     starts = [drive.root_id(), source_id] if source_id else [drive.root_id()]
     for start_id in dict.fromkeys(starts):
         if found := _walk(names, drive, start_id):
@@ -140,11 +143,11 @@ def _by_path(text: str, drive: Looker, source_id: str) -> File:
         if found:
             return found
     raise UnknownTarget(
-        "nothing on Drive has this path", f"{_HOW}; a path begins at the root or the source folder"
+        "nothing on Drive has this path", f"{_HOW}. A path starts at the root or at the source folder"
     )
 
 
-def _walk(names: list[str], drive: Looker, start_id: str) -> File | None:
+def _walk(names: list[str], drive: Lookup, start_id: str) -> File | None:
     here, found = start_id, None
     for depth, name in enumerate(names, start=1):
         children = drive.find_child(here, name, folders_only=depth < len(names))
@@ -158,5 +161,5 @@ def _walk(names: list[str], drive: Looker, start_id: str) -> File | None:
 def _one(files: list[File]) -> File:
     if len(files) > 1:
         ids = " ".join(sorted(file.file_id for file in files))
-        raise UnknownTarget(f"{len(files)} items bear this name: {ids}", "Name one of them by its id")
+        raise UnknownTarget(f"{len(files)} items have this name: {ids}", "Give the id of one of them")
     return files[0]
