@@ -54,7 +54,7 @@ def test_status_reads_without_colours(running: House) -> None:
     assert re.search(r"sdd-dicom \S+ up \d+ ", out)
     assert "1 delivered" in out
     assert "TRUNCATED  1 file since" in out
-    assert "upload this file again" in out
+    assert "Upload this file again" in out
     assert "\x1b" not in out
 
 

@@ -43,7 +43,7 @@ DRIVE: Mapping[Code, Entry] = {
     Code.FEED_REFUSED: wait("Drive refuses the page token that it has just given", scope=Scope.SERVICE),
     Code.FOLDER_FULL: wait(
         "The output folder holds as many items as a folder may",
-        "Move items out of the folder; 500,000 is its limit; the daemon goes on by itself",
+        "Move items out of the folder; 500,000 is its limit; the service then continues by itself",
         Scope.FOLDER,
     ),
     Code.FORBIDDEN: hold(
@@ -87,12 +87,12 @@ DRIVE: Mapping[Code, Entry] = {
     ),
     Code.SOURCE_GONE: hold(
         "The source folder was trashed, deleted, or is not shared with this account any more",
-        "Restore it or share it with the account again; the daemon goes on by itself",
+        "Restore it or share it with the account again; the service then continues by itself",
         Scope.SERVICE,
     ),
     Code.STORAGE_FULL: wait(
         "The account has no storage left",
-        "Free or buy storage, or put the output into a shared drive; the daemon goes on by itself",
+        "Free or buy storage, or put the output into a shared drive; the service then continues by itself",
         Scope.UPLOADS,
     ),
     Code.TIMEOUT: wait("Drive did not answer in time"),

@@ -8,7 +8,7 @@ from daemon.rules.code_table.entry import Entry, either, hold, wait
 from daemon.rules.codes import Code, Exit, Kind, Scope
 
 _START = "Start it: systemctl start sdd-dicom (or: sdd-dicom run)"
-_ROOM = "Make room on the disk of the state directory; the daemon goes on by itself"
+_ROOM = "Make room on the disk of the state directory; the service then continues by itself"
 
 MACHINE: Mapping[Code, Entry] = {
     Code.BACKUP_FAILED: wait(
@@ -18,11 +18,11 @@ MACHINE: Mapping[Code, Entry] = {
     Code.BUG: Entry(
         Kind.BUG,
         "A step failed in a way that nobody foresaw: a fault of sdd-dicom",
-        "This is a fault of sdd-dicom: report the traceback in the log; `sdd-dicom retry` tries again",
+        "Report the traceback in the log: this is a fault of sdd-dicom. Then: sdd-dicom retry",
     ),
     Code.DISK_FAILS: wait(
         "The state directory cannot be used: errors of the disk, mounted read-only, or wrong rights",
-        "Check the disk of the state directory, that it is mounted writable and whose it is",
+        "Check the disk of the state directory, that it is mounted writable, and who owns it",
         Scope.DISK,
     ),
     Code.DISK_FULL: wait("The disk of the state directory is full, down to the reserve", _ROOM, Scope.DISK),
@@ -36,7 +36,7 @@ MACHINE: Mapping[Code, Entry] = {
     ),
     Code.LEDGER_DISK: wait(
         "The ledger cannot be used: errors of the disk, mounted read-only, or wrong rights",
-        "Check the disk of the state directory: room, errors, rights; the daemon goes on by itself",
+        "Check the disk of the state directory: room, errors, rights; the service then continues by itself",
         Scope.SERVICE,
     ),
     Code.LEDGER_FAILED: wait(
@@ -78,7 +78,7 @@ START_AND_COMMANDS: Mapping[Code, Entry] = {
     ),
     Code.LOCAL_DRIVE: hold(
         "The local folder that stands in for Drive cannot be served",
-        "Is it served already (sdd-dicom drive serve), or may this account not write there?",
+        "Stop the other server of this folder (sdd-dicom drive serve), or let this account write there",
         Scope.SERVICE,
         Exit.UNAVAILABLE,
     ),
@@ -96,7 +96,7 @@ START_AND_COMMANDS: Mapping[Code, Entry] = {
     ),
     Code.NOT_ALLOWED: hold(
         "The service does not run, and this account may not read its ledger",
-        "Use the account of the service (sudo -u sdd-dicom …), or start the daemon",
+        "Use the account of the service (sudo -u sdd-dicom …), or start the service",
         Scope.SERVICE,
         Exit.NOT_ALLOWED,
     ),

@@ -49,10 +49,11 @@ INPUTS: Mapping[Code, Entry] = {
     ),
     Code.SIZE_MISMATCH: wait("More or fewer bytes came than Drive announced"),
     Code.TRUNCATED: hold(
-        "The file ends before its last pixel", "The upload or the export broke off: upload this file again"
+        "The file ends before its last pixel",
+        "Upload this file again, or export it again first: the upload or the export broke off",
     ),
     Code.UNPACKED_TOO_LARGE: hold(
-        "The compressed (deflated) headers of the series unpack to more bytes than the spool has room for",
+        "The deflated images of the series unpack to more bytes than the spool has room for",
         "Make room in the spool (work.spool_max_gb) and on its disk, then retry; or export without deflate",
     ),
 }
@@ -120,7 +121,7 @@ DELIVERY: Mapping[Code, Entry] = {
     Code.NOT_YET_VISIBLE: wait("An item that was just made cannot be read yet"),
     Code.OUTPUT_TRASHED: hold(
         "The output folder, or a folder on the way to it, was trashed or deleted",
-        "Take it out of the trash, or name another one in config.toml; the daemon goes on by itself",
+        "Take it out of the trash, or name another one in config.toml; the service then continues by itself",
         Scope.UPLOADS,
     ),
     Code.OUTPUT_UNSEEN: wait("The output folder cannot be read just now"),
