@@ -104,7 +104,6 @@ class World:
             settings=cast(Any, None),
             clock=Clock(),
             ledger=self.ledger,
-            cache=self.cache,
             drive=self.drive,
             spool=self.spool,
             places=self.places,
