@@ -14,6 +14,7 @@ from daemon.service.parts import Parts
 from daemon.service.suspensions import suspend_loop
 from daemon.steps.deliver.held import held_rows, update_held
 from daemon.steps.deliver.orphans import sweep_litter
+from daemon.steps.links import links_of
 
 
 class Housekeeping:
@@ -36,7 +37,7 @@ class Housekeeping:
             if parts.rebuild.required or context.breakers.allowance(Scope.UPLOADS, context.clock.now()) == 0:
                 return False
             sweep_litter(context)
-            update_held(context, held_rows(context.ledger))
+            update_held(context, held_rows(context.ledger), links_of(context.settings, context.drive))
         except (Trouble, OSError) as exc:
             trouble = exc if isinstance(exc, Trouble) else of_the_disk(exc)
             if trouble is None:

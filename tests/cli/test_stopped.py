@@ -33,6 +33,15 @@ def test_names_and_paths_are_asked_from_drive_directly(stopped: House) -> None:
     assert "TRUNCATED" in why
 
 
+def test_held_tsv_of_a_local_drive_names_the_path(stopped: House) -> None:
+    """An address on drive.google.com leads nowhere."""
+    lines = (stopped.home / "drive" / "NIfTI" / "held.tsv").read_text().splitlines()
+    [row] = [dict(zip(lines[0].split("\t"), line.split("\t"), strict=True)) for line in lines[1:]]
+
+    assert row["code"] == "TRUNCATED"
+    assert row["link"] == str(stopped.source / "hidden-name-mixed" / "hidden-name.dcm")
+
+
 @pytest.mark.parametrize("command", ["pause", "resume", "crawl"])
 def test_steering_needs_the_daemon(stopped: House, command: str) -> None:
     done = stopped.do(command)

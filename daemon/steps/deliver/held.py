@@ -1,4 +1,7 @@
-"""`held.tsv` in the output root: what is set aside and why, for people without a shell. No names in it."""
+"""`held.tsv` in the output root: what is held and why, for people without a shell.
+
+Its links hold ids and no names; those of a local Drive are paths.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,13 @@ from daemon.rules.errors import NotThere, Refused, Transient
 from daemon.rules.model import File
 from daemon.steps.context import Context
 from daemon.steps.deliver import ids
+from daemon.steps.links import GoogleLinks, Links
 
 NAME = "held.tsv"
 MIME_TYPE = "text/tab-separated-values"
 COLUMNS = ("since", "code", "link", "remedy")
 _SENT = "held_tsv_md5"
-"""What was sent last: its md5, empty when the file is gone, `_DOUBT` while it is being changed."""
+"""What was sent last: `_key_of` its rows, empty when the file is gone, `_DOUBT` while it is being changed."""
 _DOUBT = "?"
 
 
@@ -49,32 +53,38 @@ def held_rows(ledger: Ledger) -> list[HeldRow]:
     return rows
 
 
-def table_of(rows: Sequence[HeldRow]) -> bytes:
-    """Return the file's bytes: oldest first, one line each, whatever stands in a remedy."""
+def table_of(rows: Sequence[HeldRow], links: Links) -> bytes:
+    """Return the file's bytes: oldest first, one line each, whatever a remedy or a path contains."""
     lines = [COLUMNS]
     for row in sorted(rows, key=lambda row: (row.since_epoch_s, row.code, row.file_id)):
-        link = f"https://drive.google.com/file/d/{row.file_id}/view" if row.file_id else ""
+        link = "".join(c if c.isprintable() else "?" for c in links.file(row.file_id))
         lines.append((rfc3339(row.since_epoch_s), row.code, link, " ".join(row.remedy.split())))
-    return "".join("\t".join(line) + "\n" for line in lines).encode()
+    return "".join("\t".join(line) + "\n" for line in lines).encode(errors="replace")
 
 
-def update_held(context: Context, rows: Sequence[HeldRow]) -> None:
+def update_held(context: Context, rows: Sequence[HeldRow], links: Links) -> None:
     """Make `held.tsv` say `rows`; without rows it goes to the trash. Unchanged, it costs no request.
 
     To be called by one thread at a time.
     """
-    data = table_of(rows) if rows else b""
-    md5_checksum = hashlib.md5(data, usedforsecurity=False).hexdigest() if rows else ""
-    if context.ledger.meta(_SENT) == md5_checksum:
+    said = _key_of(rows, links) if rows else ""
+    if context.ledger.meta(_SENT) == said:
         return
     # Written first: after a crash nobody knows what Drive has.
     context.ledger.set_meta(_SENT, _DOUBT)
     if rows:
-        _send(context, data, md5_checksum)
+        data = table_of(rows, links)
+        _send(context, data, hashlib.md5(data, usedforsecurity=False).hexdigest())
     else:
         _remove(context)
-    context.ledger.set_meta(_SENT, md5_checksum)
-    logger.debug("{} says {} lines now", NAME, len(rows))
+    context.ledger.set_meta(_SENT, said)
+    logger.debug("{} lists {} held items", NAME, len(rows))
+
+
+def _key_of(rows: Sequence[HeldRow], links: Links) -> str:
+    """Return what tells one content of the file from another, without a request: paths are not in it."""
+    paths = b"" if isinstance(links, GoogleLinks) else b"paths"
+    return hashlib.md5(table_of(rows, GoogleLinks()) + paths, usedforsecurity=False).hexdigest()
 
 
 def doubt(ledger: Ledger) -> None:

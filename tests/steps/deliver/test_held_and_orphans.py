@@ -11,6 +11,7 @@ from daemon.rules.errors import Transient
 from daemon.rules.model import File
 from daemon.steps.deliver.held import HeldRow, held_rows, table_of, update_held
 from daemon.steps.deliver.orphans import sweep_litter
+from daemon.steps.links import GoogleLinks
 
 from .conftest import Crash, World
 
@@ -30,13 +31,25 @@ def content(world: World, tmp_path: Path) -> bytes:
 
 def test_a_line_has_since_code_link_and_remedy() -> None:
     """Oldest first; a remedy cannot break the table."""
-    data = table_of([ROW, HeldRow(1_794_000_000.0, "X", "", "a\tb\nc")])
+    data = table_of([ROW, HeldRow(1_794_000_000.0, "X", "", "a\tb\nc")], GoogleLinks())
 
     assert data.decode().splitlines() == [
         "since\tcode\tlink\tremedy",
         "2026-11-06T21:20:00Z\tX\t\ta b c",
         "2026-11-18T11:06:40Z\tEDITED\thttps://drive.google.com/file/d/file-1/view\tUndo the change",
     ]
+
+
+def test_a_path_cannot_break_the_table() -> None:
+    """A file name may hold anything but a slash."""
+
+    class Paths:
+        def file(self, file_id: str) -> str:
+            return f"/drive/DICOM/{file_id}\t\nB"
+
+        folder = file
+
+    assert b"\t/drive/DICOM/file-1??B\tUndo" in table_of([ROW], Paths())
 
 
 def test_held_files_and_series_are_told_by_an_input(world: World) -> None:
@@ -55,40 +68,40 @@ def test_held_files_and_series_are_told_by_an_input(world: World) -> None:
 
 def test_the_file_follows_what_is_held(world: World, tmp_path: Path) -> None:
     """One file, updated under its id, gone when nothing is held, back when something is."""
-    update_held(world.context, [ROW])
+    update_held(world.context, [ROW], GoogleLinks())
     first_id = held_files(world)[0].file_id
-    update_held(world.context, [ROW, OTHER])
-    assert content(world, tmp_path) == table_of([ROW, OTHER])
-    update_held(world.context, [])
+    update_held(world.context, [ROW, OTHER], GoogleLinks())
+    assert content(world, tmp_path) == table_of([ROW, OTHER], GoogleLinks())
+    update_held(world.context, [], GoogleLinks())
     assert held_files(world) == []
-    update_held(world.context, [OTHER])
+    update_held(world.context, [OTHER], GoogleLinks())
 
-    assert content(world, tmp_path) == table_of([OTHER])
+    assert content(world, tmp_path) == table_of([OTHER], GoogleLinks())
     assert held_files(world)[0].file_id == first_id
 
 
 def test_what_did_not_change_costs_no_request(world: World) -> None:
     """The service asks every minute."""
-    update_held(world.context, [ROW])
+    update_held(world.context, [ROW], GoogleLinks())
     world.restart()
-    update_held(world.context, [ROW])
+    update_held(world.context, [ROW], GoogleLinks())
     nothing = list(world.wire.kinds)
-    update_held(world.context, [])
+    update_held(world.context, [], GoogleLinks())
     world.wire.reset()
-    update_held(world.context, [])
+    update_held(world.context, [], GoogleLinks())
 
     assert (nothing, world.wire.kinds) == ([], [])
 
 
 def test_a_deleted_one_is_made_anew(world: World, tmp_path: Path) -> None:
     """Its old id cannot be used again; the next minute has a new one."""
-    update_held(world.context, [ROW])
+    update_held(world.context, [ROW], GoogleLinks())
     world.drive.delete(held_files(world)[0].file_id)
     with pytest.raises(Transient, match="HELD_TSV_GONE"):
-        update_held(world.context, [ROW, OTHER])
-    update_held(world.context, [ROW, OTHER])
+        update_held(world.context, [ROW, OTHER], GoogleLinks())
+    update_held(world.context, [ROW, OTHER], GoogleLinks())
 
-    assert content(world, tmp_path) == table_of([ROW, OTHER])
+    assert content(world, tmp_path) == table_of([ROW, OTHER], GoogleLinks())
 
 
 @pytest.mark.parametrize("rows", [[ROW], [ROW, OTHER]], ids=["before", "after"])
@@ -96,9 +109,9 @@ def test_one_trashed_by_a_person_comes_back_with_the_next_change(
     world: World, rows: list[HeldRow], tmp_path: Path
 ) -> None:
     """Unchanged it stays in the trash: whoever trashed it has read it."""
-    update_held(world.context, [ROW])
+    update_held(world.context, [ROW], GoogleLinks())
     world.drive.set_trashed(held_files(world)[0].file_id, True)
-    update_held(world.context, rows)
+    update_held(world.context, rows, GoogleLinks())
 
     assert len(held_files(world)) == len(rows) - 1
 
@@ -108,25 +121,25 @@ def test_a_crash_in_the_middle_is_made_good(world: World, tmp_path: Path) -> Non
     for request in range(1, 5):
         world.wire.reset(request, after_effect=True)
         with suppress(Crash):
-            update_held(world.context, [ROW])
+            update_held(world.context, [ROW], GoogleLinks())
         world.restart()
-    update_held(world.context, [OTHER])
+    update_held(world.context, [OTHER], GoogleLinks())
 
-    assert content(world, tmp_path) == table_of([OTHER])
+    assert content(world, tmp_path) == table_of([OTHER], GoogleLinks())
 
 
 def test_what_was_sent_before_a_crash_is_not_taken_for_what_was_written_down(
     world: World, tmp_path: Path
 ) -> None:
     """Two lines went up, nobody wrote it down, and one of them is done: the file must say one again."""
-    update_held(world.context, [ROW])
+    update_held(world.context, [ROW], GoogleLinks())
     world.wire.reset(die_on="update", after_effect=True)
     with pytest.raises(Crash):
-        update_held(world.context, [ROW, OTHER])
+        update_held(world.context, [ROW, OTHER], GoogleLinks())
     world.restart()
-    update_held(world.context, [ROW])
+    update_held(world.context, [ROW], GoogleLinks())
 
-    assert content(world, tmp_path) == table_of([ROW])
+    assert content(world, tmp_path) == table_of([ROW], GoogleLinks())
 
 
 # ── litter ───────────────────────────────────────────────────────────────────────────────────────────────────────
