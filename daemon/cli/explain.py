@@ -157,7 +157,7 @@ def _series_now(series: SeriesDetail) -> Iterator[str]:
             SeriesState.SETTLED.value: f"Revision {n} is complete and waits to be converted.",
             SeriesState.CONVERTED.value: f"Revision {n} is converted and waits to be uploaded.",
             SeriesState.RESERVED.value: f"Revision {n} is being uploaded.",
-            SeriesState.DELIVERED.value: f"Revision {n} is delivered.",
+            SeriesState.DELIVERED.value: "Nothing is left to do: its newest revision is delivered.",
             SeriesState.SUPERSEDED.value: f"Revision {n} is closed. The next one starts when the set of instances changes.",
         }.get(series.state, f"Revision {n} is {series.state}.")
 
@@ -209,7 +209,7 @@ def _delivery(series: SeriesDetail) -> Iterator[str]:
     if delivery is None:
         return
     files = counted(delivery.results, "file")
-    yield f"Revision {delivery.revision} is in the output folder: {files}, made at {delivery.made_at}."
+    yield f"Revision {delivery.revision} was delivered: {files}, made at {delivery.made_at}."
     if delivery.link:
         yield f"  {printable(delivery.link)}"
     for volume in delivery.volumes:
