@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from daemon.cli.phantom import Phantom, slice_of, write_series
+from daemon.outside import disk
 from daemon.outside.ledger import Ledger, backup
 from daemon.rules.errors import Transient
 from daemon.service.once import run_once
@@ -356,7 +357,7 @@ def test_a_rebuild_that_is_killed_begins_again(
     assert world.run_once() == 0
     before, effects = ids(world), len(world.drive.history())
     lose(world)
-    run_and_crash(world, monkeypatch, Rebuild, "pay", nth)
+    run_and_crash(world, monkeypatch, Rebuild, "process_next", nth)
 
     assert world.run_once() == 0
 
@@ -693,7 +694,7 @@ def test_a_backup_that_fails_leaves_the_earlier_ones(tmp_path: Path, monkeypatch
     def fails(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(backup, "_sync", fails)
+    monkeypatch.setattr(disk, "sync_file", fails)
     with pytest.raises(Transient, match="BACKUP_FAILED"):
         backup.back_up(ledger.database, tmp_path / "backup", 1_795_000_000)
     ledger.close()
