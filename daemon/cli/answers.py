@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -62,8 +63,9 @@ def status(settings: Settings) -> messages.StatusAnswer:
 
 def files(settings: Settings, *, state: str, held: bool, names: bool) -> Iterator[messages.FileItem]:
     """Yield files, page by page; names and local paths are asked from Drive now, one request each."""
-    with suppress(NotRunning):
-        yield from ControlClient(settings).files(state=state, held=held, names=names)
+    rows = _begun(ControlClient(settings).files(state=state, held=held, names=names))
+    if rows is not None:
+        yield from rows
         return
     from daemon.service.control import views
     from daemon.steps.links import links_of
@@ -78,8 +80,9 @@ def files(settings: Settings, *, state: str, held: bool, names: bool) -> Iterato
 
 def series(settings: Settings, *, state: str, held: bool, names: bool) -> Iterator[messages.SeriesItem]:
     """Yield series, page by page; names and local paths are asked from Drive now, one request each."""
-    with suppress(NotRunning):
-        yield from ControlClient(settings).series(state=state, held=held, names=names)
+    rows = _begun(ControlClient(settings).series(state=state, held=held, names=names))
+    if rows is not None:
+        yield from rows
         return
     from daemon.service.control import views
     from daemon.steps.links import links_of
@@ -91,6 +94,15 @@ def series(settings: Settings, *, state: str, held: bool, names: bool) -> Iterat
                 name = {} if drive is None else {"name": _name(drive, row.delivery_folder_id)}
                 yield row.model_copy(update=name)
             after = found[-1].rank
+
+
+def _begun(rows: Iterator[T]) -> Iterator[T] | None:
+    """Return the daemon's rows; None: it does not run. If it stops later, they end with `NotRunning`: no row comes twice."""
+    try:
+        first = list(islice(rows, 1))
+    except NotRunning:
+        return None
+    return chain(first, rows)
 
 
 @contextmanager

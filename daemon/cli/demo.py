@@ -22,6 +22,7 @@ from rich.text import Text
 from daemon.cli import phantom
 from daemon.rules.config import Settings, load
 from daemon.rules.errors import Transient, Trouble
+from daemon.rules.verdict_table import IGNORED
 from daemon.service.control import calls, messages
 from daemon.service.control.client import ControlClient, NotRunning
 
@@ -307,7 +308,12 @@ def _print_rest(rest: Sequence[_Rest], console: Console) -> None:
     if ignored:
         console.print("\nIgnored")
     for row in ignored:
-        console.print(Text(f"  {row.name}: {row.ignored}"))
+        console.print(Text(f"  {row.name}: {_why_ignored(row.ignored)}"))
+
+
+def _why_ignored(reason: str) -> str:
+    texts: dict[str, str] = {code.value: text for code, text in IGNORED.items()}
+    return f"{texts[reason]} ({reason})" if reason in texts else reason
 
 
 def _print_where(home: Path, keep: bool, console: Console) -> None:

@@ -73,7 +73,7 @@ def _other(exc: Exception) -> int:
     logger.opt(exception=exc).critical("BUG: the program ends")
     print_error(f"This is a bug in sdd-dicom ({type(exc).__name__}): please report the traceback.")
     if _logs:
-        print_error(f"  → The daemon's log is {_logs[-1] / log.FILE_NAME}")
+        print_error(f"  → The daemon writes its log to {_logs[-1] / log.FILE_NAME}")
     return BUG
 
 

@@ -16,16 +16,16 @@ from daemon.rules.readiness import How, Now, Rules, Situation, readiness
 from daemon.rules.series import content_key
 
 LOOK_EVERY_S = 10.0
-"""A series that only waits for silence is looked at so often: reading all of its instances costs."""
+"""All instances of a series that only waits for silence are read again after this time: reading them costs."""
 
 
 def input_set(members: Sequence[MemberRow], delivered: Iterable[tuple[str, str, str]]) -> list[MemberRow]:
     """Return the instances that the next revision of a series would be made of.
 
     These are the present ones, and the inputs of the delivered revision that only vanished: less never replaces
-    more. An input whose file has newer content that is an instance is replaced, not vanished; while the new
-    content is unread, or where it turned out to be none or vanished too, the delivered one counts on. A vanished one is left out
-    when a present instance has the same bytes.
+    more. An input is replaced, not vanished, if its file has newer content that is an instance. While the new content
+    is unread, is no instance, or has vanished too, the delivered content still counts. A vanished input is left out if
+    a present instance has the same bytes.
 
     Args:
         members: every instance that was ever filed under the series.
@@ -46,7 +46,7 @@ def input_set(members: Sequence[MemberRow], delivered: Iterable[tuple[str, str, 
 
 
 def next_set(ledger: Ledger, series_id: int, *, is_rebuild: bool = False) -> list[MemberRow]:
-    """Return `input_set` for the next revision of a series; a rebuild is made of what lies in the source now."""
+    """Return `input_set` for the next revision of a series; a rebuild uses only what is in the source now."""
     n = 0 if is_rebuild else ledger.series.get(series_id).delivered_n
     delivered = [entry.key for entry in ledger.revisions.inputs(series_id, n)] if n else []
     return input_set(ledger.series.members(series_id), delivered)

@@ -6,6 +6,7 @@ import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,27 @@ def test_a_deep_directory_is_no_obstacle_for_the_socket(tmp_path: Path) -> None:
     assert running
     assert house.stop() == 0
     assert not (deep / "state" / "control.sock").exists()
+
+
+def test_a_daemon_that_stops_in_the_middle_of_a_list_repeats_no_row(
+    stopped: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows from the ledger after rows from the daemon would be listed twice."""
+    from daemon.cli import answers
+    from daemon.rules.config import load
+    from daemon.service.control.client import ControlClient, NotRunning
+    from daemon.service.control.messages import FileItem
+
+    settings = load(stopped.home / "config.toml", {})
+    [*known] = answers.files(settings, state="", held=False, names=False)
+
+    def ends_early(*_: object, **__: object) -> Iterator[FileItem]:
+        yield known[0]
+        raise NotRunning
+
+    monkeypatch.setattr(ControlClient, "files", ends_early)
+    rows = answers.files(settings, state="", held=False, names=False)
+
+    assert next(rows) == known[0]
+    with pytest.raises(NotRunning):
+        next(rows)

@@ -131,7 +131,7 @@ def test_a_fault_of_our_own_is_1_and_names_the_log(house: House, monkeypatch: py
 
     assert done.code == 1
     assert "bug in sdd-dicom (TypeError)" in done.err
-    assert f"log is {house.home / 'logs'}" in done.err
+    assert f"log to {house.home / 'logs'}" in done.err
     assert "test_usage" in done.err
     assert "Secret" not in done.err
 
