@@ -46,15 +46,17 @@ VIEWS: Mapping[str, str] = {
     # Revisions. Open: something will still become of it by itself. Frozen: open, and its input set is fixed.
     "newest_revision": "SELECT * FROM revision AS r"
     " WHERE n = (SELECT max(n) FROM revision WHERE series_id = r.series_id)",
+    # Each says that it is not final as the index `revision_due` does, or SQLite would not use that index.
     "open_revision": f"SELECT * FROM revision WHERE {NOT_FINAL} AND held_code = ''",
-    "gathering_revision": f"SELECT * FROM revision WHERE state = '{SeriesState.GATHERING}' AND held_code = ''",
-    "unconverted_revision": "SELECT * FROM revision WHERE state IN"
-    f" {one_of(state for state in _OPEN if state not in _CONVERTED)} AND held_code = ''",
-    "frozen_revision": "SELECT * FROM revision WHERE state IN"
-    f" {one_of(state for state in _OPEN if state is not SeriesState.GATHERING)} AND held_code = ''",
+    "gathering_revision": f"SELECT * FROM revision WHERE {NOT_FINAL} AND held_code = ''"
+    f" AND state = '{SeriesState.GATHERING}'",
+    "unconverted_revision": f"SELECT * FROM revision WHERE {NOT_FINAL} AND held_code = ''"
+    f" AND state NOT IN {one_of(_CONVERTED)}",
+    "frozen_revision": f"SELECT * FROM revision WHERE {NOT_FINAL} AND held_code = ''"
+    f" AND state != '{SeriesState.GATHERING}'",
     # Held or not: its results lie in the spool and may still go up.
-    "converted_revision": f"SELECT * FROM revision WHERE state IN {one_of(_CONVERTED)}",
-    "reserved_revision": f"SELECT * FROM revision WHERE state = '{SeriesState.RESERVED}'",
+    "converted_revision": f"SELECT * FROM revision WHERE {NOT_FINAL} AND state IN {one_of(_CONVERTED)}",
+    "reserved_revision": f"SELECT * FROM revision WHERE {NOT_FINAL} AND state = '{SeriesState.RESERVED}'",
     "final_revision": "SELECT * FROM revision WHERE state IN"
     f" {one_of(state for state in SeriesState if state in FINAL)}",
     "held_revision": f"SELECT * FROM revision WHERE {IS_HELD} AND {NOT_SUPERSEDED}",
