@@ -1,4 +1,4 @@
-"""What a failed step means: its item waits or is held, or a scope closes and the item stays as it was."""
+"""What a failed step means: its item waits or is held, or a scope is suspended and the item stays as it was."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def wait_s(tries: int, told_s: float | None) -> float:
 
 
 class Failures:
-    """Judges failed steps, by kind and scope of their trouble, and writes what follows.
+    """Decides what follows from a failed step, by kind and scope of its error, and writes it down.
 
     Args:
-        stopping: whether the service stops; then nothing counts as a failure of an item.
+        stopping: returns whether the service stops; then nothing counts as a failure of an item.
     """
 
     def __init__(self, context: Context, *, stopping: Callable[[], bool]) -> None:
@@ -57,7 +57,7 @@ class Failures:
     def of_revision(self, row: RevisionRow, exc: Exception) -> None:
         now = self._context.clock.now()
         exc = self.known(exc)
-        if self._closes_folder(row, exc):
+        if self._suspends_folder(row, exc):
             return
         verdict = self._judge(exc, row.tries, STEPS[row.state].lane)
         if verdict is None:
@@ -69,7 +69,7 @@ class Failures:
             self._context.ledger.revisions.hold(row, code, remedy, now)
 
     def _judge(self, exc: Exception, tries: int, lane: Lane) -> float | tuple[Code, str] | None:
-        """Return how long the item waits, or (code, remedy) to hold it; None: its scope closes, the item is as it was."""
+        """Return how long the item waits, or (code, remedy) to hold it; None: its scope is suspended, the item is as it was."""
         if self._stopping() or (isinstance(exc, Trouble) and exc.code == Code.STOPPING):
             return None  # no failure of the item: the next start takes the step again, at once
         if not isinstance(exc, Trouble):
@@ -79,25 +79,26 @@ class Failures:
             suspend(self._context, exc)
             if exc.scope in (Scope.SERVICE, *LANE_SCOPES[lane]):
                 return None
-            # The scope does not hold up this lane (a conversion that needs inputs back): the item itself waits.
+            # This lane does not depend on the scope (a conversion needs inputs again): the item itself waits.
             return min(wait_s(tries, exc.retry_after_s), PROBES.most_s)
+        item = "File" if lane is Lane.DOWNLOAD else "Series"
         if exc.kind is Kind.REFUSED:
-            logger.warning("Held {}: {}. {}", exc.code, exc.what, exc.remedy)
+            logger.warning("{} held ({}): {}. {}", item, exc.code, exc.what, exc.remedy)
             return exc.code, exc.remedy
         if tries + 1 >= MOST_TRIES and exc.retry_after_s is None:
-            logger.warning("Held {} after {} tries: {}", exc.code, tries + 1, exc.what)
+            logger.warning("{} held after {} tries ({}): {}", item, tries + 1, exc.code, exc.what)
             return (
                 exc.code,
                 exc.remedy or "It failed again and again: look into the log, then `sdd-dicom retry`",
             )
         wait = wait_s(tries, exc.retry_after_s)
-        logger.info("Waits {:.0f} s after {}: {}", wait, exc.code, exc.what)
+        logger.info("{} waits {:.0f} s for its next try ({}): {}", item, wait, exc.code, exc.what)
         return wait
 
     def known(self, exc: Exception) -> Exception:
-        """Return a trouble of the disk as what it is, whichever call met it; everything else as it came.
+        """Return an error of the local disk as a `Trouble`; return every other exception unchanged.
 
-        Where the disk itself works when it is asked, only these bytes are bad: the item is tried again by itself.
+        If a probe shows that the disk works, only these bytes are bad: the scope is the item.
         """
         trouble = of_the_disk(exc)
         if trouble is None:
@@ -108,11 +109,11 @@ class Failures:
                 trouble.scope = Scope.ITEM
             except Transient as found:
                 trouble = found
-        logger.opt(exception=exc).debug("A step met the disk: {}", trouble.code)
+        logger.opt(exception=exc).debug("A step failed at the local disk: {}", trouble.code)
         return trouble
 
-    def _closes_folder(self, row: RevisionRow, exc: Exception) -> bool:
-        """Pause what goes into an output folder that takes nothing more; the revision is as it was. False: none is."""
+    def _suspends_folder(self, row: RevisionRow, exc: Exception) -> bool:
+        """Suspend deliveries into an output folder that takes nothing more; return whether there is such a folder."""
         if self._stopping() or not isinstance(exc, Transient) or exc.scope is not Scope.FOLDER:
             return False
         home_id = self._context.ledger.series.get(row.series_id).mirrored_folder_id

@@ -1,4 +1,4 @@
-"""The bounded pool: takes due rows, runs their step, writes the outcome."""
+"""The bounded pools of threads: they take due rows, run the step of each, and write the outcome."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ from daemon.steps.pipeline import (
 
 STUCK_S = 30.0
 STEP_AT_MOST_S = 900.0
-"""A step that neither asks Drive anything nor ends for so long hangs; a conversion has its own timeout on top."""
+"""A step that neither ends nor sends a request to Drive for so long hangs; a conversion gets its own timeout on top."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A step under way. `deadline_s` is on the monotonic clock."""
+    """A step under way. `started_s` and `deadline_s` are on the monotonic clock."""
 
     lane: Lane
     started_s: float
@@ -56,7 +56,7 @@ class Running:
 
 
 class Workers:
-    """Three lanes of threads: downloads, conversions, deliveries; none of them holds up another.
+    """Three lanes of threads: downloads, conversions, deliveries. No lane holds up another.
 
     Args:
         on_done: called after every step, from its thread: there may be new work.
@@ -84,9 +84,9 @@ class Workers:
         self._own = threading.local()
         self._stopping = False
         self.open_lanes: frozenset[Lane] = frozenset(self._sizes)
-        """Lanes in which steps may start; the others wait for a rebuild of the ledger."""
+        """Lanes in which steps may start; the other lanes wait until the ledger is rebuilt."""
         self.space_blocked = False
-        """Whether the last look at the queue stopped for want of room in the spool."""
+        """Whether the last `fill` stopped because the spool had no room."""
         self.download_clock_s = 0.0
         """Seconds during which downloads ran; the dispatcher counts them."""
 
@@ -117,7 +117,7 @@ class Workers:
         return free if allowance is None else min(free, allowance - busy)
 
     def _fresh_downloads(self) -> int:
-        """Return how many downloads are under way; one that has taken long may be stuck, and holds up no other."""
+        """Return how many downloads are under way; one older than `STUCK_S` does not count, it may be stuck."""
         since_s = time.monotonic() - STUCK_S
         return sum(
             1
@@ -137,7 +137,7 @@ class Workers:
             size_bytes = self._missing_bytes(row)
             if size_bytes and not self._room_for(size_bytes, overdraw):
                 if self._context.spool.short_of_disk(size_bytes):
-                    # Others filled it: that no series is to blame for, and nothing is closed early.
+                    # Others filled the disk: no series is closed early for it.
                     suspend(
                         self._context,
                         disk_full(f"the spool's disk has no room for {size_bytes} bytes more"),
@@ -163,7 +163,7 @@ class Workers:
         return False
 
     def _kept_free_bytes(self) -> int:
-        """Return what one conversion may need; it is never taken by downloads."""
+        """Return the bytes that one conversion may need: downloads leave so much free."""
         spool_bytes = gigabytes(self._context.settings.work.spool_max_gb)
         if self._context.spool.used_bytes < spool_bytes // 2:
             return 0
@@ -206,7 +206,7 @@ class Workers:
         future.add_done_callback(partial(self._cancelled, key))
 
     def _cancelled(self, key: Hashable, future: Future[None]) -> None:
-        """A step that a stop met before it began: nobody else says that it does not run."""
+        """Forget a step that was cancelled before it began, because the service stops."""
         if future.cancelled():
             with self._lock:
                 self._running.pop(key, None)
@@ -223,10 +223,12 @@ class Workers:
             work()
         except Exception as met:  # noqa: BLE001 - the ledger itself failed: the row is as it was, and due again
             exc = self._failures.known(met)
-            logger.error("A step's outcome could not be written: {}", type(met).__name__)
+            logger.error("The outcome of a step could not be written: {}", type(met).__name__)
             if not (isinstance(exc, Trouble) and exc.scope in (Scope.SERVICE, Scope.DISK)):
-                # Without a pause the row would be taken again at once, and fail again, as fast as the machine can.
-                exc = Transient(Code.LEDGER_FAILED, f"a step's outcome met {type(met).__name__}")
+                # If nothing were suspended, the row would be taken again at once, and fail again, without an end.
+                exc = Transient(
+                    Code.LEDGER_FAILED, f"the outcome of a step could not be written ({type(met).__name__})"
+                )
             if not self._stopping:
                 suspend(self._context, exc)
         finally:
@@ -236,7 +238,7 @@ class Workers:
             self._on_done()
 
     def progress(self) -> None:
-        """The step of this thread moves on (it asks Drive, or waits its turn to): its deadline starts anew."""
+        """Restart the deadline of this thread's step: it sends a request to Drive, or waits for its turn."""
         key = getattr(self._own, "key", None)
         with self._lock:
             running = self._running.get(key) if key is not None else None
@@ -245,23 +247,24 @@ class Workers:
                 self._running[key] = Running(running.lane, running.started_s, deadline_s)
 
     def running(self) -> dict[Hashable, Running]:
+        """Return a copy of the steps under way, by the key of their row."""
         with self._lock:
             return dict(self._running)
 
     def hung(self) -> list[Running]:
-        """Return steps past their own deadline."""
+        """Return the steps that are past their deadline."""
         now = time.monotonic()
         return [running for running in self.running().values() if running.deadline_s < now]
 
     def stop(self) -> None:
-        """Start no more steps; those that run end by themselves (their waits see the stop event)."""
+        """Start no more steps. Those that run end by themselves: their waits see the stop event."""
         with self._lock:
             self._stopping = True
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until no step runs; return whether that came in time."""
+        """Wait until no step runs; return whether none did before the timeout."""
         until = time.monotonic() + timeout_s
         while self.running():
             if time.monotonic() > until:
@@ -272,7 +275,7 @@ class Workers:
     # ── one step ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def _file(self, row: FileRow, taken_bytes: int) -> None:
-        """Read a file and write down what it is.
+        """Run the step of a file and write its outcome.
 
         Args:
             taken_bytes: room in the spool that was taken for it; 0: all of its bytes lie there.
@@ -283,7 +286,7 @@ class Workers:
                 written = self._context.ledger.files.apply(
                     row, outcome, self._context.clock.now(), self.download_clock_s
                 )
-            except Exception as exc:  # noqa: BLE001 - judged there, by kind
+            except Exception as exc:  # noqa: BLE001 - `Failures` decides what each means
                 self._remember_unread(row)
                 self._failures.of_file(row, exc)
             else:
@@ -295,7 +298,7 @@ class Workers:
                 self._context.spool.give_back(taken_bytes)
 
     def _remember_unread(self, row: FileRow) -> None:
-        """Remember a file whose bytes lie in the spool for its next try: that may never come."""
+        """Remember a file whose bytes lie in the spool for its next try: there may never be one."""
         try:
             is_there = self._context.spool.has_input(row.file_id, row.head_revision_id, row.size_bytes)
         except OSError:
@@ -305,12 +308,12 @@ class Workers:
                 self._unread.add(row.key)
 
     def drop_unread(self) -> None:
-        """Remove the bytes of files that were downloaded and not read, and that no step comes to any more."""
+        """Remove the bytes of files that were downloaded and not read, and that no step will read now."""
         with self._lock:
             idle = self._unread - self._running.keys()
         for key in idle:
             if self._context.ledger.files.is_left_unread(*key):
-                # Should it come back meanwhile, it is downloaded again.
+                # If the file comes back at this moment, it is downloaded again.
                 self._context.spool.drop_inputs([key])
                 self._forget_unread(key)
 
@@ -319,11 +322,11 @@ class Workers:
             self._unread.discard(key)
 
     def _downloaded(self, took_s: float, size_bytes: int) -> None:
-        """A download succeeded: Drive gives bytes, and the time says how many downloads at once are worth having."""
+        """Note a download that succeeded: its time adjusts how many run at once, and its scopes work."""
         if size_bytes:
             with self._lock:
                 self._downloads.done(took_s, size_bytes, self._fresh_downloads())
-        self._opened(file_step(FileState.SEEN))
+        self._restore(file_step(FileState.SEEN))
 
     def _revision(self, row: RevisionRow) -> None:
         series = self._context.ledger.series.get(row.series_id)
@@ -332,19 +335,19 @@ class Workers:
             try:
                 outcome = step.function(self._context, row)
                 if outcome.event is not Event.ABANDONED:
-                    self._opened(step)
-                # Only a new item shows that there is room for one.
+                    self._restore(step)
+                # Only a first delivery makes a new item, which shows that the folder has room for one.
                 if outcome.event is Event.DELIVERED and not series.delivered_n:
                     resume_folder(self._context, series.mirrored_folder_id)
                 self._context.ledger.revisions.apply(row, outcome, self._context.clock.now())
-            except Exception as exc:  # noqa: BLE001 - judged there, by kind
+            except Exception as exc:  # noqa: BLE001 - `Failures` decides what each means
                 self._failures.of_revision(row, exc)
                 return
             if outcome.event is Event.ABANDONED:
                 self._context.spool.drop_results(*row.key, row.attempt)
             logger.info("Series {}", _said_of_revision(outcome))
 
-    def _opened(self, step: FileStep | RevisionStep) -> None:
+    def _restore(self, step: FileStep | RevisionStep) -> None:
         for scope in step.proves:
             resume(self._context, scope)
 
@@ -370,4 +373,4 @@ def _said_of_revision(outcome: RevisionOutcome) -> str:
         case Delivered():
             return "delivered: every result was read back from Drive"
         case Abandoned():
-            return f"is converted again, the attempt before was abandoned: {outcome.reason}"
+            return f"will be converted again: this attempt was abandoned ({outcome.reason})"

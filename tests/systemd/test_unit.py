@@ -82,7 +82,7 @@ def test_its_lines_stand_in_the_journal_with_their_priority_and_in_its_log(
     own = [line for line in service.journal() if line["_PID"] == str(service.main_pid())]
     assert {line["SYSLOG_IDENTIFIER"] for line in own} == {"sdd-dicom"}
     [error] = service.journal(priority=3)
-    assert error["MESSAGE"].startswith("Service paused")
+    assert error["MESSAGE"].startswith("Service suspended")
     assert error["MESSAGE"] in by_the_notes(service.machine, "journalctl -u sdd-dicom -p warning")
     assert {line["PRIORITY"] for line in own if "Watching" in line["MESSAGE"]} == {"6"}
     assert ("ERROR", error["MESSAGE"]) in {(line["level"], line["event"]) for line in service.log()}

@@ -57,7 +57,7 @@ def not_busy(most_per_minute: float) -> Judge:
 
 
 def loud(scope: str) -> Judge:
-    """Return a judge: the pause was said once, and its end; both by the process that lived through it."""
+    """Return a judge: the suspension was said once, and its end; both by the process that lived through it."""
 
     def judge(world: World) -> Sequence[str]:
         if world.kills:
@@ -240,7 +240,7 @@ def _login_lost(chance: random.Random, seed: int) -> Plan:
 
     def again(world: World) -> None:
         """A person notices after some probes."""
-        asked.extend([1] * _is_paused(world))
+        asked.extend([1] * _is_suspended(world))
         if lose is not _token_server_down and len(asked) == 4:
             _log_in_again(world)
 
@@ -259,7 +259,7 @@ def _login_lost(chance: random.Random, seed: int) -> Plan:
     )
 
 
-def _is_paused(world: World) -> bool:
+def _is_suspended(world: World) -> bool:
     return world.log.count(" suspended: ") > world.log.count(" resumed")
 
 
