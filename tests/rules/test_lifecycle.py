@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import re
 import typing
+from pathlib import Path
 
 import pytest
 
@@ -126,3 +129,52 @@ def test_every_step_of_a_revision_runs_in_a_lane() -> None:
 def test_an_event_out_of_place_is_a_bug() -> None:
     with pytest.raises(NoSuchTransition):
         after(FileState.SEEN, Event.DELIVERED)
+
+
+# ── only states that the program itself writes ───────────────────────────────────────────────────────────────────
+
+TESTS = Path(__file__).parents[1]
+WRITES_A_STATE = re.compile(
+    r"UPDATE\s+(file|revision)\s+SET\b((?!\bWHERE\b)[^;])*\bstate\s*=|INSERT\s+INTO\s+(file|revision)\b",
+    re.IGNORECASE,
+)
+WRITERS = {
+    "instruments/crash/controls.py",  # takes a guard away, so that the checker must find what follows
+    "outside/ledger/test_ledger_care.py",  # makes the ledger of an older version
+}
+
+
+def writes_a_state(source: str) -> bool:
+    """Return whether a string of the module writes a row's state with SQL."""
+    texts = [
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    return any(WRITES_A_STATE.search(text) for text in texts)
+
+
+def test_no_test_writes_a_state_past_the_program() -> None:
+    """A row that no commit of the program writes shows nothing: it once hid a leak."""
+    found = {
+        str(path.relative_to(TESTS))
+        for path in TESTS.rglob("*.py")
+        if path != Path(__file__) and writes_a_state(path.read_text())
+    }
+
+    assert found == WRITERS
+
+
+@pytest.mark.parametrize(
+    ("sql", "found"),
+    [
+        ("UPDATE file SET state = 'X' WHERE file_id = ?", True),
+        ("UPDATE revision SET reason = '', state = ?", True),
+        ("INSERT INTO revision (series_id, n, state) VALUES (1, 1, 'X')", True),
+        ("UPDATE file SET not_before_epoch_s = 0", False),
+        ("UPDATE file SET held_code = 'X' WHERE state = 'SEEN'", False),
+        ("SELECT state FROM file WHERE state = 'SEEN'", False),
+    ],
+)
+def test_a_written_state_is_found(sql: str, found: bool) -> None:
+    assert writes_a_state(repr(sql)) == found

@@ -16,10 +16,11 @@ import pytest
 
 from daemon.outside.drive import transfers, transport, uploads, wire
 from daemon.outside.drive.wire import Deadline
-from daemon.outside.ledger import Ledger
+from daemon.outside.ledger import Ledger, Place
 from daemon.rules.codes import Code
 from daemon.rules.errors import Refused, Transient
-from daemon.rules.model import File, UploadSession
+from daemon.rules.model import File, Instance, UploadSession
+from daemon.rules.outcomes import Converted, Filed, MadeResult, Reserved
 from tests.outside.drive.conftest import quick_drive
 from tests.outside.drive.scripted import Reply, Request, js, refusal
 
@@ -505,22 +506,32 @@ def test_neither_a_backup_nor_what_was_deleted_holds_the_address(ledger, session
 
 def test_sessions_that_nobody_goes_on_with_are_forgotten(ledger, sessions):
     now = time.time()
-    for file_id, age_s in [("old", 7 * 86400.0), ("abandoned", 0.0), ("wanted", 60.0)]:
+    ids = reserved_results(ledger, "old", "wanted", now=now)
+    for file_id, age_s in [(ids["old"], 7 * 86400.0), ("abandoned", 0.0), (ids["wanted"], 60.0)]:
         sessions.put(UploadSession(file_id, "uri", "key", 1, "md5", now - age_s))
-    with ledger.write():
-        execute = ledger.database.execute
-        execute("INSERT INTO series (study_instance_uid, series_instance_uid) VALUES ('1', '2')")
-        execute("INSERT INTO revision (series_id, n, state) VALUES (1, 1, 'RESERVED')")
-        for name in ("old", "wanted"):
-            execute(
-                "INSERT INTO result (series_id, n, name, mime_type, size_bytes, sha256, md5_checksum, file_id)"
-                " VALUES (1, 1, ?, 'x/y', 1, '', '', ?)",
-                (name, name),
-            )
+
     swept = sessions.sweep(now)
 
     assert swept == 2
-    assert sessions.get("wanted") is not None
+    assert sessions.get(ids["wanted"]) is not None
+
+
+def reserved_results(ledger, *names, now):
+    """Take a series of one file to RESERVED, as the steps do; return the Drive id of each result by name."""
+    made = [MadeResult(name, "x/y", 1, "", "") for name in names]
+    ledger.files.observe(File("input", head_revision_id="r1", md5_checksum="00"), Place("exam", "exam"), now)
+    instance = Instance("1", "2", "1.2.840.10008.5.1.4.1.1.2", "3", "1.2.840.10008.1.2.1")
+    ledger.files.apply(ledger.files.get("input"), Filed((("", "00", instance),)), now, 0.0)
+    [series] = ledger.series.by_uid("2")
+    table = ledger.revisions
+    n = table.begin(series.series_id, now)
+    table.settle(table.get(series.series_id, n), ledger.series.members(series.series_id), "key", "quiet", now)
+    table.apply(table.get(series.series_id, n), Converted("", "folder", tuple(made), (), {}), now)
+    ledger.deliveries.stock([f"id-{number}" for number in range(9)], now)
+    ledger.deliveries.assign_ids(table.get(series.series_id, n), "exam", anew=True)
+    manifest = MadeResult("manifest.json", "application/json", 1, "", "")
+    table.apply(table.get(series.series_id, n), Reserved(manifest), now)
+    return {result.name: result.file_id for result in ledger.deliveries.results(series.series_id, n)}
 
 
 def test_an_older_ledger_gets_the_table(tmp_path):
