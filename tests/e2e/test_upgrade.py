@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,33 +9,8 @@ import pytest
 
 from daemon.cli.phantom import Phantom, write_series
 from tests.support.exams import late_slice, revisions, uid_of
+from tests.support.older_ledger import make_older
 from tests.support.world import World
-
-OLDER = """
-UPDATE history SET event = 'Wanted' WHERE event = 'RebuildRequested';
-DROP INDEX history_subject;
-ALTER TABLE history RENAME TO life;
-CREATE INDEX life_subject ON life (subject);
-ALTER TABLE orphan RENAME TO litter;
-ALTER TABLE id_pool RENAME TO spare_id;
-ALTER TABLE made_item RENAME COLUMN item_id TO folder_id;
-ALTER TABLE made_item RENAME COLUMN key TO source_folder_id;
-ALTER TABLE made_item RENAME TO out_folder;
-ALTER TABLE known_content RENAME TO sent;
-ALTER TABLE current_result RENAME TO owned;
-ALTER TABLE revision RENAME COLUMN is_rebuild TO deliberate;
-ALTER TABLE series RENAME COLUMN rebuild_requested TO wanted;
-ALTER TABLE series RENAME COLUMN mirrored_folder_id TO home_folder_id;
-DROP INDEX file_due;
-DROP INDEX file_unread;
-CREATE INDEX file_due ON file (exam_rank, folder_rank, rank)
-    WHERE current = 1 AND state IN ('SEEN', 'FETCHED') AND whereabouts = 'PRESENT' AND held_code = '';
-CREATE INDEX file_unread ON file (exam_folder_id, first_seen_epoch_s)
-    WHERE current = 1 AND state IN ('SEEN', 'FETCHED') AND whereabouts = 'PRESENT' AND held_code = '';
-DELETE FROM meta WHERE key = 'program_version';
-PRAGMA user_version = 3;
-"""
-"""What version 0.1 would have written instead: the upgrade's own statements, backwards."""
 
 
 @pytest.fixture
@@ -46,9 +20,7 @@ def older(tmp_path: Path) -> Iterator[World]:
         write_series(world.source / "a", Phantom(seed=1, slices=4, rows=32, columns=32))
         write_series(world.source / "b", Phantom(seed=2, slices=4, rows=32, columns=32), leave_out=(2,))
         assert world.run_once() == 0
-        connection = sqlite3.connect(world.settings.ledger_file)
-        connection.executescript(OLDER)
-        connection.close()
+        make_older(world.settings.ledger_file)
         (world.settings.state_dir / "cache").rename(world.settings.state_dir / "hints")
         yield world
 

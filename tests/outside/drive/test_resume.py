@@ -23,6 +23,7 @@ from daemon.rules.model import File, Instance, UploadSession
 from daemon.rules.outcomes import Converted, Filed, MadeResult, Reserved
 from tests.outside.drive.conftest import quick_drive
 from tests.outside.drive.scripted import Reply, Request, js, refusal
+from tests.support.older_ledger import make_older
 
 CHUNK = 1 << 18
 DATA = random.Random(4).randbytes(CHUNK * 4 + 1000)
@@ -536,10 +537,7 @@ def reserved_results(ledger, *names, now):
 
 def test_an_older_ledger_gets_the_table(tmp_path):
     Ledger(tmp_path / "older").close()
-    with sqlite3.connect(tmp_path / "older") as connection:
-        connection.execute("DROP TABLE upload_session")
-        connection.execute("PRAGMA user_version = 1")
-    Ledger(tmp_path / "older", read_only=True).close()
+    make_older(tmp_path / "older", 1)
     ledger = Ledger(tmp_path / "older")
     ledger.sessions.put(UploadSession("f1", "uri", "key", 1, "md5", 0.0))
     ledger.close()

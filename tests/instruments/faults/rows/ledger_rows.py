@@ -14,6 +14,7 @@ from daemon.outside.ledger.schema import SCHEMA_VERSION
 from tests.instruments.faults.engine import Plan
 from tests.instruments.faults.rows.parts import CHEST, row, small
 from tests.instruments.faults.world import Action, World
+from tests.support.older_ledger import make_older
 from tests.support.phantom import write_series
 
 REFUSED = 78
@@ -72,11 +73,8 @@ def _newer(world: World, _: random.Random) -> None:
 
 
 def _older(world: World, _: random.Random) -> None:
-    """As the program of two versions ago left it."""
-    connection = sqlite3.connect(_ledger(world))
-    connection.executescript("DROP TABLE IF EXISTS upload_session; DROP TABLE IF EXISTS departure;")
-    connection.close()
-    _set_version(world, 1)
+    """As the first version of the program left it."""
+    make_older(_ledger(world), 1)
 
 
 def _set_version(world: World, version: int) -> None:
