@@ -34,7 +34,7 @@ def _epilog(example: str, exit_codes: str) -> str:
 
 _RUN = _epilog(
     "sdd-dicom run --once --config /etc/sdd-dicom/config.toml",
-    "0 stopped in order, or all done; 3 --once: something is held for a person; 4 --once: what is left must wait for"
+    "0 stopped as asked, or all done; 3 --once: something is held for a person; 4 --once: what is left must wait for"
     " more than a minute, or the run was stopped; at start: 69 a folder or Drive cannot be used, 75 another daemon"
     " runs, 77 credentials need a person, 78 configuration or state directory",
 )

@@ -46,7 +46,7 @@ def serve(
         typer.Option(
             "--faults", metavar="FILE",
             help="A fault script (TOML or JSON): which requests fail, and how. It is read again whenever it changes. It also"
-            " turns on /_admin/ with the history of requests and effects.",
+            " turns on /_admin/, which lists all requests and what each changed.",
         ),
     ] = None,
     config: Unused = None,

@@ -40,7 +40,10 @@ DRIVE: Mapping[Code, Entry] = {
         "Delete items for good (the trash counts) or use another drive",
         Scope.UPLOADS,
     ),
-    Code.FEED_REFUSED: wait("Drive refuses the page token that it has just given", scope=Scope.SERVICE),
+    Code.FEED_REFUSED: wait(
+        "Drive refuses the page token (the place in its list of changes) that it has just given",
+        scope=Scope.SERVICE,
+    ),
     Code.FOLDER_FULL: wait(
         "The output folder holds as many items as a folder may",
         "Move items out of the folder; 500,000 is its limit; the service then continues by itself",
@@ -74,7 +77,7 @@ DRIVE: Mapping[Code, Entry] = {
         "Check that the account still has access",
     ),
     Code.PAGE_TOKEN_REFUSED: hold(
-        "Drive does not know the page token any more",
+        "Drive no longer knows the page token (the place in its list of changes)",
         what_to_do="Nothing: the service lists the source folder again",
     ),
     Code.RATE_LIMITED: wait("Drive wants fewer requests; the service slows down", scope=None),

@@ -44,7 +44,7 @@ MACHINE: Mapping[Code, Entry] = {
     ),
     Code.LEDGER_FULL: wait("The ledger could not be written: the disk is full", _ROOM, Scope.SERVICE),
     Code.LEDGER_VERSION: hold(
-        "A newer version of sdd-dicom wrote the ledger",
+        "A newer version of sdd-dicom wrote the ledger; or an older one did, and the service has not started since the upgrade",
         "Use the version of sdd-dicom that wrote it, or a newer one",
         Scope.SERVICE,
         Exit.BAD_CONFIGURATION,
