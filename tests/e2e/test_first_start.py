@@ -110,8 +110,7 @@ def test_an_empty_source_is_no_lost_one(world: World) -> None:
 
 def test_an_output_of_several_folders_is_made_from_where_it_is_missing(world: World) -> None:
     (world.root / "Results").mkdir()
-    world._overrides["drive.output"] = "Results/CT/NIfTI"
-    world._write_config()
+    world.configure({"drive.output": "Results/CT/NIfTI"})
     world.drive.scan()
     with started(world):
         assert (world.root / "Results" / "CT" / "NIfTI").is_dir()
@@ -127,8 +126,7 @@ def test_what_is_missing_in_a_folder_shared_with_us_is_made_in_it(world: World) 
     theirs = folder_id(world, "Theirs")
     world.drive.share(theirs, role="writer")
     # Drive shows what others share under no parent of ours.
-    world._overrides["drive.output"] = "Theirs/NIfTI"
-    world._write_config()
+    world.configure({"drive.output": "Theirs/NIfTI"})
     with started(world) as running:
         output = running.parts.context.drive.get(running.parts.context.places.output_id)
 
@@ -168,8 +166,7 @@ def test_an_output_folder_that_a_late_search_hides_is_no_new_one(
     (world.root / "Other").mkdir()
     world.drive.scan()
     for name in ("Other", "NIfTI"):
-        world._overrides["drive.output"] = name
-        world._write_config()
+        world.configure({"drive.output": name})
         if name == "NIfTI":
             shutil.rmtree(world.home / "state" / "cache")
             world.drive.fault("NIfTI", action="drop_parents", how="all", kind="list")

@@ -37,10 +37,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         yield world
 
 
-class Crash(BaseException):
-    """The process dies here: nobody catches it."""
-
-
 def lose(world: World, *, cache: bool = False) -> None:
     """Delete the ledger and the spool; the hints too."""
     for path in world.settings.state_dir.glob("ledger.sqlite3*"):

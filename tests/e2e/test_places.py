@@ -35,8 +35,7 @@ def alone(tmp_path: Path) -> Iterator[World]:
 
 
 def configure(world: World, **values: Any) -> None:
-    world._overrides |= {key.replace("__", "."): value for key, value in values.items()}
-    world._write_config()
+    world.configure({key.replace("__", "."): value for key, value in values.items()})
 
 
 def inputs(world: World) -> list[int]:

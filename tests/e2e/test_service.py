@@ -129,17 +129,17 @@ def test_a_second_daemon_on_one_state_ends_with_75(world: World) -> None:
 def test_what_a_person_must_repair_ends_the_start(world: World, case: str) -> None:
     expected = {"source missing": 69, "output in source": 69, "bad key": 78}.get(case, 77)
     if case == "source missing":
-        world._overrides["drive.source"] = "nowhere"
+        world.configure({"drive.source": "nowhere"})
     if case == "output in source":
         (world.source / "out").mkdir()
         world.drive.scan()
-        world._overrides["drive.output"] = f"id:{folder_id(world, 'out')}"
+        world.configure({"drive.output": f"id:{folder_id(world, 'out')}"})
     if case == "no token":
         (world.home / "token.json").unlink()
     if case == "login lost":
         world.drive.set(auth="oauth")
         world.drive.revoke_tokens()
-        world._overrides["auth.client_file"] = "client.json"
+        world.configure({"auth.client_file": "client.json"})
         (world.home / "token.json").write_text(
             (world.home / "token.json")
             .read_text()
@@ -147,8 +147,7 @@ def test_what_a_person_must_repair_ends_the_start(world: World, case: str) -> No
             .replace("2099", "2020")
         )
     if case == "bad key":
-        world._overrides["series.quiet"] = 5
-    world._write_config()
+        world.configure({"series.quiet": 5})
 
     with daemon(world) as process:
         assert process.wait(60) == expected, logged(world)

@@ -45,8 +45,7 @@ def test_many_series_pass_through_a_spool_of_a_fifth(tmp_path: Path, series: int
     with World(tmp_path, {"series.quiet_s": 1.2, "results.preview": False}) as world:
         sizes = fill(world, series, interleaved=interleaved)
         limit = sum(sizes) // 5
-        world._overrides["work.spool_max_gb"] = limit / 1e9
-        world._write_config()
+        world.configure({"work.spool_max_gb": limit / 1e9})
         notes = world.source / "exam"
         dropped = 0
         with RunningDaemon(world) as running:
@@ -91,8 +90,7 @@ def test_results_that_cannot_go_up_do_not_fill_the_disk(tmp_path: Path) -> None:
             paths = write_series(world.source / f"{seed:02d}", Phantom(seed=seed, **LARGE))
             sizes.append(sum(path.stat().st_size for path in paths))
         limit = sum(sizes) * 2 // 3
-        world._overrides["work.spool_max_gb"] = limit / 1e9
-        world._write_config()
+        world.configure({"work.spool_max_gb": limit / 1e9})
         world.drive.fault(r"/upload/", status=403, reason="storageQuotaExceeded", times=-1)
         with RunningDaemon(world) as running:
             table = running.parts.context.ledger.revisions

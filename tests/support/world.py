@@ -6,9 +6,9 @@ import gzip
 import json
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import nibabel
 import numpy
@@ -25,6 +25,25 @@ from daemon.service.suspensions import suspend_loop
 from tests.support.drive import DriveServer
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+
+
+BASE_CONFIG: Mapping[str, Any] = {
+    "drive.backend": "google",
+    "auth.token_file": "token.json",
+    "quota.units_per_minute": 100_000_000,
+    "work.disk_reserve_gb": 0,
+}
+"""What every daemon on an embedded Drive is configured with; `drive.api_endpoint` comes with the Drive."""
+
+
+def write_config(home: Path, values: Mapping[str, Any]) -> None:
+    """Write ``{"series.quiet_s": 0.2}`` and the like as `config.toml`."""
+    sections: dict[str, list[str]] = {}
+    for key, value in values.items():
+        section, name = key.split(".")
+        sections.setdefault(section, []).append(f"{name} = {json.dumps(value)}")
+    text = "".join(f"[{name}]\n" + "\n".join(lines) + "\n" for name, lines in sections.items())
+    (home / "config.toml").write_text(text)
 
 
 def write_token(path: Path) -> None:
@@ -51,43 +70,43 @@ class World:
     Args:
         home: a temporary directory.
         overrides: ``{"series.quiet_s": 0.2}`` and the like, written into config.toml.
+        drive: serves ``home / "drive"``; None: one is made with `drive_settings`.
     """
 
-    def __init__(self, home: Path, overrides: dict[str, Any] | None = None, **drive_settings: Any) -> None:
+    def __init__(
+        self,
+        home: Path,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        drive: DriveServer | None = None,
+        **drive_settings: Any,
+    ) -> None:
         self.home = home
         self.root = home / "drive"
         self.source = self.root / "DICOM"
         self.output = self.root / "NIfTI"
         self.source.mkdir(parents=True, exist_ok=True)
-        self.drive = DriveServer(self.root, **drive_settings)
-        self._overrides = dict(overrides or {})
+        self.drive = drive or DriveServer(self.root, **drive_settings)
+        self.config: dict[str, Any] = {**BASE_CONFIG, "work.transfer_workers": 4, **(overrides or {})}
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> Self:
         self.drive.start()
         self.drive.scan()
-        write_token(self.home / "token.json")
-        self._write_config()
+        self.login()
+        self.configure()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.drive.stop()
 
-    def _write_config(self) -> None:
-        values: dict[str, Any] = {
-            "drive.backend": "google",
-            "drive.api_endpoint": self.drive.endpoint,
-            "auth.token_file": "token.json",
-            "quota.units_per_minute": 100_000_000,
-            "work.disk_reserve_gb": 0,
-            "work.transfer_workers": 4,
-            **self._overrides,
-        }
-        sections: dict[str, list[str]] = {}
-        for key, value in values.items():
-            section, name = key.split(".")
-            sections.setdefault(section, []).append(f"{name} = {json.dumps(value)}")
-        text = "".join(f"[{name}]\n" + "\n".join(lines) + "\n" for name, lines in sections.items())
-        (self.home / "config.toml").write_text(text)
+    def login(self) -> None:
+        """Write the token file, as `sdd-dicom login` does."""
+        write_token(self.home / "token.json")
+
+    def configure(self, changes: Mapping[str, Any] | None = None) -> None:
+        """Write config.toml, with these keys changed: ``{"drive.output": "elsewhere"}``."""
+        self.config |= changes or {}
+        write_config(self.home, {"drive.api_endpoint": self.drive.endpoint, **self.config})
 
     @property
     def settings(self) -> Settings:

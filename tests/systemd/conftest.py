@@ -43,9 +43,7 @@ def machine() -> Iterator[Machine]:
 @pytest.fixture
 def world(machine: Machine, tmp_path: Path) -> Iterator[World]:
     """The Drive that the service finds; people fill `source`. It looks at its directory by itself."""
-    world = World(tmp_path)
-    world.drive = DriveInside(machine, world.root, scan_interval_s=0.2)
-    with world:
+    with World(tmp_path, drive=DriveInside(machine, tmp_path / "drive", scan_interval_s=0.2)) as world:
         yield world
 
 

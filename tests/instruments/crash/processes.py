@@ -24,7 +24,7 @@ from daemon.service.process import Stop
 from daemon.steps.intake.true_up import TrueUp
 from tests.instruments.crash.points import Points
 from tests.support.drive import NO_LAGS, DriveServer
-from tests.support.world import write_token
+from tests.support.world import BASE_CONFIG, write_config, write_token
 
 RUN_AT_MOST_S = 60
 DRIVE_AT_MOST_S = 1800
@@ -192,16 +192,5 @@ def _no_crawl(*_: Any) -> None:
 def _configure(home: Path, endpoint: str) -> None:
     """Few workers: the points then come in nearly the same order in each run."""
     write_token(home / "token.json")
-    (home / "config.toml").write_text(
-        f"""
-        [drive]
-        backend = "google"
-        api_endpoint = "{endpoint}"
-        [quota]
-        units_per_minute = 100000000
-        [work]
-        transfer_workers = 1
-        convert_workers = 1
-        disk_reserve_gb = 0
-        """
-    )
+    one_worker = {"work.transfer_workers": 1, "work.convert_workers": 1}
+    write_config(home, {**BASE_CONFIG, **one_worker, "drive.api_endpoint": endpoint})

@@ -11,7 +11,7 @@ from typing import Any
 from tests.instruments.faults.haste import FACTOR
 from tests.instruments.faults.judge import Judge, unfinished
 from tests.instruments.faults.outcome import Outcome
-from tests.instruments.faults.world import Action, Change, World
+from tests.instruments.faults.world import Action, Change, FaultWorld
 
 REST_S = (400.0, 150.0, 700.0, 1000.0, 1000.0, 4000.0, 90_000.0, 1000.0, 1000.0, 1000.0)
 """What passes before each run of a recovery, seconds of the world. First, whatever people did last shows in every
@@ -61,13 +61,13 @@ class Plan:
     holds: frozenset[str] | None = None
     exits: frozenset[int] = GOES_ON
     entry: Callable[[], int] | None = None
-    judge: Callable[[World], Sequence[str]] | None = None
+    judge: Callable[[FaultWorld], Sequence[str]] | None = None
     factor: float = FACTOR
 
 
 def carry_out(plan: Plan, home: Path, seed: int) -> Outcome:
     """Carry the plan out in `home`, an empty directory; the same plan and seed give the same faults."""
-    world = World(
+    world = FaultWorld(
         home, seed, config=plan.config, drive=plan.drive, in_drive=plan.in_drive, factor=plan.factor
     )
     plan.fill(world.root)
@@ -99,7 +99,7 @@ def carry_out(plan: Plan, home: Path, seed: int) -> Outcome:
     )
 
 
-def _under_faults(plan: Plan, world: World, ends: list[str]) -> None:
+def _under_faults(plan: Plan, world: FaultWorld, ends: list[str]) -> None:
     runs = max(len(plan.kills) + 1, len(plan.between) + 1, len(plan.meanwhile))
     for number in range(runs):
         kill_at = plan.kills[number] if number < len(plan.kills) else ""
@@ -118,7 +118,7 @@ def _under_faults(plan: Plan, world: World, ends: list[str]) -> None:
             world.scan()
 
 
-def _recover(plan: Plan, world: World, ends: list[str]) -> bool:
+def _recover(plan: Plan, world: FaultWorld, ends: list[str]) -> bool:
     """End the faults, and run until nothing is left to do; return whether that came."""
     world.drive.clear_faults()
     world.drive.set(**{key: ENDED[key] for key in plan.drive if key in ENDED})
@@ -158,7 +158,7 @@ ENDED: Mapping[str, Any] = {
 """Settings that are faults, and what they are when they have ended."""
 
 
-def _met(world: World) -> int:
+def _met(world: FaultWorld) -> int:
     """Return how often a fault really happened."""
     noted = world.home / "met"
     own = len(noted.read_text().splitlines()) if noted.exists() else 0
@@ -176,5 +176,5 @@ def _both(first: Change | None, second: Change | None) -> Change | None:
     return both
 
 
-def _tail(world: World) -> str:
+def _tail(world: FaultWorld) -> str:
     return world.log[-1200:]

@@ -17,7 +17,7 @@ from tests.instruments.crash.tree import Effect, Item
 from tests.instruments.faults.images import Image, image_of, slices_of
 
 if TYPE_CHECKING:
-    from tests.instruments.faults.world import World
+    from tests.instruments.faults.world import FaultWorld
 
 PEOPLE = "quotaUser=people"
 SECRETS = ("test-token", "upload_id=", "Phantom^", "PHANTOM-", "Bearer ")
@@ -33,7 +33,7 @@ class Judge(Checker):
         holds: codes with which things may be held; None: any but BUG.
     """
 
-    def __init__(self, world: World, *, holds: frozenset[str] | None = None) -> None:
+    def __init__(self, world: FaultWorld, *, holds: frozenset[str] | None = None) -> None:
         super().__init__(world.home, _by_whom(world), 0, [world.contents])
         self._world = world
         self._holds = holds
@@ -314,7 +314,7 @@ def _place(given: Mapping[str, Any]) -> tuple[str, str, str]:
     return given["file_id"], given["head_revision_id"], given["member"]
 
 
-def _by_whom(world: World) -> Sequence[Effect]:
+def _by_whom(world: FaultWorld) -> Sequence[Effect]:
     """Return the history, with people's own requests told from the daemon's."""
     peoples = {entry["seq"] for entry in world.drive.every_request() if PEOPLE in entry["query"]}
     return [

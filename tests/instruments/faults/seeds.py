@@ -13,7 +13,7 @@ from daemon.outside.drive import transfers
 from tests.instruments.faults.engine import Plan, carry_out
 from tests.instruments.faults.outcome import Outcome
 from tests.instruments.faults.sources import Drawing
-from tests.instruments.faults.world import Action, Change, World
+from tests.instruments.faults.world import Action, Change, FaultWorld
 
 KILLS = 3
 _POINTS: Mapping[str, int] = {
@@ -229,7 +229,7 @@ def _drive_settings(chance: random.Random, faults: Sequence[Rule]) -> Rule:
 
 
 def _together(steps: Sequence[tuple[str, Action]], *, scan: bool = False) -> Action:
-    def together(world: World) -> None:
+    def together(world: FaultWorld) -> None:
         for _, step in steps:
             step(world)
         if scan:
@@ -249,5 +249,5 @@ def _takes_small_pieces() -> None:
     uploads.CHUNK_BYTES = SMALL_CHUNK_BYTES
 
 
-def _log_in_again(world: World) -> None:
+def _log_in_again(world: FaultWorld) -> None:
     world.login()

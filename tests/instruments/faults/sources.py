@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.instruments.faults.world import Action, World
+from tests.instruments.faults.world import Action, FaultWorld
 from tests.support.phantom import Phantom, slice_of
 
 CATALOGUE: tuple[Phantom, ...] = tuple(
@@ -147,7 +147,7 @@ class Drawing:
     def _late_slices(self) -> tuple[str, Action]:
         late, self._late = self._late, []
 
-        def step(world: World) -> None:
+        def step(world: FaultWorld) -> None:
             for path, data in late:
                 _write(world, path, data)
 
@@ -168,7 +168,7 @@ class Drawing:
     def _trash(self) -> tuple[str, Action]:
         path, back = self._any_slice()[0], self._chance.random() < 0.5
 
-        def step(world: World) -> None:
+        def step(world: FaultWorld) -> None:
             if (world.root / path).exists():
                 world.scan()
                 file_id = world.trash(path)
@@ -186,7 +186,7 @@ class Drawing:
         return "replace a slice", lambda world: _overwrite(world, path, content(number, slice_number, True))
 
     def _move_in(self) -> tuple[str, Action]:
-        def step(world: World) -> None:
+        def step(world: FaultWorld) -> None:
             for path in sorted((world.root / "Elsewhere").glob("*")):
                 _rename(world, f"Elsewhere/{path.name}", f"DICOM/came-{path.name}")
 
@@ -195,7 +195,7 @@ class Drawing:
     def _mend(self) -> tuple[str, Action]:
         cut, self._cut = self._cut, []
 
-        def step(world: World) -> None:
+        def step(world: FaultWorld) -> None:
             for path, data in cut:
                 _overwrite(world, path, data)
 
@@ -210,7 +210,7 @@ class Drawing:
     def _view(self) -> tuple[str, Action]:
         path = self._any_slice()[0]
 
-        def step(world: World) -> None:
+        def step(world: FaultWorld) -> None:
             if (world.root / path).exists():
                 world.scan()
                 world.drive.view(world.item(path).file_id)
@@ -222,19 +222,19 @@ class Drawing:
         return "edit a text", lambda world: _write(world, "DICOM/readme-first.txt", data)
 
 
-def _write(world: World, path: str, data: bytes) -> None:
+def _write(world: FaultWorld, path: str, data: bytes) -> None:
     target = world.root / path
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(data)
 
 
-def _overwrite(world: World, path: str, data: bytes) -> None:
+def _overwrite(world: FaultWorld, path: str, data: bytes) -> None:
     """Give a file other content, where it still is."""
     if (world.root / path).exists():
         _write(world, path, data)
 
 
-def _rename(world: World, path: str, to: str) -> None:
+def _rename(world: FaultWorld, path: str, to: str) -> None:
     if (world.root / path).exists() and not (world.root / to).exists():
         (world.root / to).parent.mkdir(parents=True, exist_ok=True)
         shutil.move(world.root / path, world.root / to)

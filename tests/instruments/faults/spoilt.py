@@ -14,11 +14,11 @@ from typing import Any
 from tests.instruments.faults.judge import Judge
 from tests.instruments.faults.outcome import Outcome
 from tests.instruments.faults.sources import CATALOGUE
-from tests.instruments.faults.world import World
+from tests.instruments.faults.world import FaultWorld
 from tests.support.phantom import write_series
 
 
-def _as_the_program(world: World, method: str, path: str, body: dict[str, Any]) -> None:
+def _as_the_program(world: FaultWorld, method: str, path: str, body: dict[str, Any]) -> None:
     """Ask Drive without the mark that people's requests bear."""
     request = urllib.request.Request(
         f"{world.drive.endpoint}/drive/v3/files{path}",
@@ -30,30 +30,30 @@ def _as_the_program(world: World, method: str, path: str, body: dict[str, Any]) 
         answer.read()
 
 
-def _delivery(world: World) -> Any:
+def _delivery(world: FaultWorld) -> Any:
     return next(item for item in world.tree().live() if item.kind == "delivery")
 
 
-def _result(world: World, ending: str) -> Any:
+def _result(world: FaultWorld, ending: str) -> Any:
     return next(item for item in world.tree().live() if item.kind == "result" and item.name.endswith(ending))
 
 
-def _lost(world: World) -> None:
+def _lost(world: FaultWorld) -> None:
     _as_the_program(world, "PATCH", f"/{_delivery(world).file_id}", {"trashed": True})
 
 
-def _half(world: World) -> None:
+def _half(world: FaultWorld) -> None:
     _as_the_program(world, "PATCH", f"/{_result(world, 'manifest.json').file_id}", {"trashed": True})
 
 
-def _other(world: World) -> None:
+def _other(world: FaultWorld) -> None:
     ledger = sqlite3.connect(world.state / "ledger.sqlite3")
     with ledger:
         ledger.execute("UPDATE result SET md5_checksum = 'other' WHERE name LIKE '%.nii.gz'")
     ledger.close()
 
 
-def _twice(world: World) -> None:
+def _twice(world: FaultWorld) -> None:
     first = _delivery(world)
     _as_the_program(
         world,
@@ -68,10 +68,15 @@ def _twice(world: World) -> None:
     )
 
 
-SPOIL: dict[str, Callable[[World], None]] = {"lost": _lost, "half": _half, "other": _other, "twice": _twice}
+SPOIL: dict[str, Callable[[FaultWorld], None]] = {
+    "lost": _lost,
+    "half": _half,
+    "other": _other,
+    "twice": _twice,
+}
 
 
-def _problems(world: World) -> list[str]:
+def _problems(world: FaultWorld) -> list[str]:
     judge = Judge(world)
     judge.look()
     return list(Outcome(0, **{kind: tuple(texts) for kind, texts in judge.found.items()}).problems)
@@ -79,7 +84,7 @@ def _problems(world: World) -> list[str]:
 
 def main(kind: str, home: Path) -> None:
     home.mkdir()
-    world = World(home, 0)
+    world = FaultWorld(home, 0)
     write_series(world.source / "Exam", CATALOGUE[0])
     with world:
         world.run()

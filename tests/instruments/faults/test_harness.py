@@ -21,7 +21,7 @@ from tests.instruments.faults.seeds import DRAWS, plan_of
 from tests.instruments.faults.sources import CATALOGUE, content
 from tests.instruments.faults.spoilt import SPOIL
 from tests.instruments.faults.table import joined
-from tests.instruments.faults.world import World
+from tests.instruments.faults.world import FaultWorld
 from tests.support.phantom import write_series
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -86,7 +86,7 @@ def test_the_clock_of_a_world_can_be_moved_on_and_is_shared() -> None:
 
 def test_people_get_through_a_quota_that_is_in_debt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is refused costs, too: with tries that follow one another at once the debt never ends."""
-    people, bucket, now = World(tmp_path, 1), Bucket(), 0.0
+    people, bucket, now = FaultWorld(tmp_path, 1), Bucket(), 0.0
 
     def answers(*_: object, **__: object) -> io.BytesIO:
         if not bucket.take(1, 0.5, now):

@@ -1,4 +1,4 @@
-"""One world: a directory, the embedded Drive over it, the daemons that run on it, and the people who use it."""
+"""A world in hasty time: its Drive and its daemons are forked, they may be killed, and people use it meanwhile."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from googleapiclient.discovery_cache import get_static_doc
@@ -34,7 +34,7 @@ from tests.instruments.crash.points import Points
 from tests.instruments.crash.processes import ChildFailed, Ended, ForkedDrive, fork
 from tests.instruments.faults import power as loss
 from tests.instruments.faults.haste import FACTOR, Haste
-from tests.support.world import write_token
+from tests.support.world import BASE_CONFIG, World
 
 PEOPLE = "quotaUser=people"
 """Marks, in the Drive's record of requests, what people do there."""
@@ -45,22 +45,19 @@ PEOPLE_TRIES = 50
 PEOPLE_WAIT_AT_MOST_S = 30.0
 _FAULTS = (OSError, ValueError, http.client.HTTPException)
 """People meet the same faults; they try again."""
-BASE_CONFIG: Mapping[str, Any] = {
-    "drive.backend": "google",
-    "auth.token_file": "token.json",
-    "quota.units_per_minute": 100_000_000,
+FAULT_CONFIG: Mapping[str, Any] = {
+    **BASE_CONFIG,
     "work.transfer_workers": 1,
     "work.convert_workers": 1,
-    "work.disk_reserve_gb": 0,
     # The converter runs in the machine's time, its limit in the world's.
     "work.convert_timeout_s": 3600,
 }
-Action = Callable[["World"], None]
+Action = Callable[["FaultWorld"], None]
 Change = Callable[[Path], None]
 
 
-class World:
-    """`root` is served; its folders `DICOM` and `NIfTI` are source and output.
+class FaultWorld(World):
+    """A world whose processes are forked from this one and live in hasty time.
 
     Args:
         home: an empty directory; gets ``drive/``, ``state/``, ``logs/``, ``contents/`` (every content that ever was on
@@ -81,24 +78,23 @@ class World:
         in_drive: Callable[[], None] | None = None,
         factor: float = FACTOR,
     ) -> None:
-        self.home, self.seed, self._in_drive = home, seed, in_drive
-        self.root = home / "drive"
-        self.source, self.output = self.root / "DICOM", self.root / "NIfTI"
+        self.seed, self._in_drive = seed, in_drive
         self.state = home / "state"
         self.contents = home / "contents"
-        self.source.mkdir(parents=True)
         self.contents.mkdir()
-        self.config = {**BASE_CONFIG, **(config or {})}
         self.haste = Haste(factor)
         self._auth = (drive or {}).get("auth", "token")
-        self.drive = ForkedDrive(self.root, home / "drive.log", first=self._live_in_drive, **(drive or {}))
+        self._forked = ForkedDrive(
+            home / "drive", home / "drive.log", first=self._live_in_drive, **(drive or {})
+        )
+        super().__init__(home, {**FAULT_CONFIG, **(config or {})}, drive=self._forked)
         self.kills = 0
         self.runs: list[Ended] = []
 
-    # ── life
+    # ── start and end
 
-    def start(self) -> World:
-        _start(self.drive)
+    def start(self) -> Self:
+        _start(self._forked)
         self.login()
         self.scan()
         # What lies there at first has been there for a while: every listing shows it.
@@ -107,7 +103,7 @@ class World:
 
     def login(self) -> None:
         """Log in (again): write the token file, as `sdd-dicom login` does."""
-        write_token(self.home / "token.json")
+        super().login()
         if self._auth != "oauth":
             return
         info = json.loads((self.home / "token.json").read_text())
@@ -150,7 +146,7 @@ class World:
         self.drive.kill()
         self.haste.close()
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
@@ -180,7 +176,7 @@ class World:
             entry: what runs instead of `run --once`; returns the exit code.
             power: the kill is a loss of power.
         """
-        self._configure()
+        self.configure()
         asks, answers = os.pipe(), os.pipe()
         journal = self.home / "points.json"
         journal.unlink(missing_ok=True)
@@ -250,15 +246,6 @@ class World:
         finally:
             for descriptor in (handle, asks[0], answers[1]):
                 os.close(descriptor)
-
-    def _configure(self) -> None:
-        values = {"drive.api_endpoint": self.drive.endpoint, **self.config}
-        sections: dict[str, list[str]] = {}
-        for key, value in values.items():
-            section, name = key.split(".")
-            sections.setdefault(section, []).append(f"{name} = {json.dumps(value)}")
-        text = "".join(f"[{name}]\n" + "\n".join(lines) + "\n" for name, lines in sections.items())
-        (self.home / "config.toml").write_text(text)
 
     @property
     def log(self) -> str:

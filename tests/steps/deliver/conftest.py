@@ -30,6 +30,7 @@ from daemon.steps.deliver.deliver import deliver
 from daemon.steps.deliver.reserve import reserve
 from daemon.steps.presence import PresenceCache
 from daemon.steps.tree import Places, Tree
+from tests.support.crash import Crash
 
 NAME = "3_AXIAL_1f2e3d4c"
 NOW = 1_795_000_000.0
@@ -40,10 +41,6 @@ FACTS: Mapping[str, Any] = {
     "tools": {"sdd-dicom": "0", "arguments": ["-g", "i"]},
 }
 FIRST = {f"{NAME}.nii.gz": b"volume one", f"{NAME}.json": b"{}", "preview.jpg": b"picture one"}
-
-
-class Crash(BaseException):
-    """The process dies here: nobody catches it."""
 
 
 class Wire:
@@ -72,8 +69,11 @@ class Wire:
         self.die_at, self.die_on, self.after_effect = die_at, die_on, after_effect
 
 
-class World:
-    """One source, output and staging parent on the shared Drive, and one state directory."""
+class DeliveryWorld:
+    """What the two steps of delivery need, and no daemon: a source, an output and one state directory.
+
+    All of them share one embedded Drive.
+    """
 
     ledger: Ledger
     cache: Cache
@@ -280,13 +280,13 @@ def shared_drive(server: DriveProcess) -> tuple[Drive, Wire]:
 
 
 @pytest.fixture
-def new_world(shared_drive: tuple[Drive, Wire], tmp_path: Path) -> Callable[[], World]:
+def new_world(shared_drive: tuple[Drive, Wire], tmp_path: Path) -> Callable[[], DeliveryWorld]:
     numbers = itertools.count()
-    return lambda: World(*shared_drive, tmp_path / f"state-{next(numbers)}")
+    return lambda: DeliveryWorld(*shared_drive, tmp_path / f"state-{next(numbers)}")
 
 
 @pytest.fixture
-def world(new_world: Callable[[], World]) -> World:
+def world(new_world: Callable[[], DeliveryWorld]) -> DeliveryWorld:
     return new_world()
 
 

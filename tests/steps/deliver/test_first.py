@@ -18,13 +18,14 @@ from daemon.rules.outcomes import Abandoned, Delivered, Reserved
 from daemon.steps.deliver.deliver import deliver
 from daemon.steps.deliver.orphans import sweep_litter
 from daemon.steps.deliver.reserve import reserve
+from tests.support.crash import Crash
 
-from .conftest import FIRST, NAME, Crash, World, expected
+from .conftest import FIRST, NAME, DeliveryWorld, expected
 
 HOME = "exam A"
 
 
-def test_everything_lies_in_the_mirrored_folder(world: World) -> None:
+def test_everything_lies_in_the_mirrored_folder(world: DeliveryWorld) -> None:
     """Results and manifest, under the exam's own name; nothing is left in staging."""
     series_id = world.file_instances()
     world.deliver_all(world.convert(series_id))
@@ -38,7 +39,7 @@ def test_everything_lies_in_the_mirrored_folder(world: World) -> None:
     assert world.revision(series_id, 1).state is SeriesState.DELIVERED
 
 
-def test_the_manifest_names_every_result_with_its_id_and_sha256(world: World) -> None:
+def test_the_manifest_names_every_result_with_its_id_and_sha256(world: DeliveryWorld) -> None:
     """A reader can tell a whole delivery from one that is being changed."""
     series_id = world.file_instances(count=3)
     world.deliver_all(world.convert(series_id))
@@ -55,7 +56,7 @@ def test_the_manifest_names_every_result_with_its_id_and_sha256(world: World) ->
     assert (manifest["revision"], manifest["history"]) == (1, [])
 
 
-def test_everything_we_make_is_known_again(world: World) -> None:
+def test_everything_we_make_is_known_again(world: DeliveryWorld) -> None:
     """Folders, results and the manifest bear the marker; the source's folders do not."""
     series_id = world.file_instances()
     world.deliver_all(world.convert(series_id))
@@ -66,7 +67,7 @@ def test_everything_we_make_is_known_again(world: World) -> None:
     assert not markers.is_ours(world.drive.get(world.exam_id))
 
 
-def test_no_byte_goes_up_before_its_id_is_in_the_ledger(world: World) -> None:
+def test_no_byte_goes_up_before_its_id_is_in_the_ledger(world: DeliveryWorld) -> None:
     """`reserve` only asks for ids; the manifest in the spool already names them."""
     revision = world.convert(world.file_instances())
     world.tree()
@@ -81,7 +82,7 @@ def test_no_byte_goes_up_before_its_id_is_in_the_ledger(world: World) -> None:
     }
 
 
-def test_reserving_again_changes_nothing(world: World) -> None:
+def test_reserving_again_changes_nothing(world: DeliveryWorld) -> None:
     """A crash before the outcome was written costs nothing: same ids, same manifest."""
     revision = world.convert(world.file_instances())
     first = reserve(world.context, revision)
@@ -94,7 +95,7 @@ def test_reserving_again_changes_nothing(world: World) -> None:
 
 @pytest.mark.parametrize("after_effect", [False, True], ids=["before", "after"])
 def test_a_crash_at_any_request_leaves_one_of_each(
-    new_world: Callable[[], World], after_effect: bool
+    new_world: Callable[[], DeliveryWorld], after_effect: bool
 ) -> None:
     """Whichever request was the last one of the process, with or without its effect: the same end."""
     died = 0
@@ -116,7 +117,9 @@ def test_a_crash_at_any_request_leaves_one_of_each(
     assert died > 10
 
 
-def test_a_lost_answer_makes_no_second_file(world: World, faults: Callable[[dict[str, Any]], None]) -> None:
+def test_a_lost_answer_makes_no_second_file(
+    world: DeliveryWorld, faults: Callable[[dict[str, Any]], None]
+) -> None:
     """Drive made the file, the answer got lost, the client asks again: 409, one file."""
     revision = world.convert(world.file_instances())
     world.reserve(revision)
@@ -127,7 +130,7 @@ def test_a_lost_answer_makes_no_second_file(world: World, faults: Callable[[dict
 
 
 def test_a_lost_answer_to_the_move_publishes_once(
-    world: World, faults: Callable[[dict[str, Any]], None]
+    world: DeliveryWorld, faults: Callable[[dict[str, Any]], None]
 ) -> None:
     """Before a move is repeated the parents are read."""
     revision = world.convert(world.file_instances())
@@ -138,7 +141,7 @@ def test_a_lost_answer_to_the_move_publishes_once(
     assert len(world.tree()) == 2 + len(FIRST) + 1
 
 
-def test_series_that_settle_at_once_share_their_parents(world: World) -> None:
+def test_series_that_settle_at_once_share_their_parents(world: DeliveryWorld) -> None:
     """Many threads want the same new folder: it is one ledger row, so it is made once."""
     folder_id = world.folder("CT", world.exam_id)
     keys = [
@@ -158,7 +161,7 @@ def test_series_that_settle_at_once_share_their_parents(world: World) -> None:
 
 
 def test_control_without_reserved_ids_a_lost_answer_makes_two_files(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: DeliveryWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tests above bite: with a fresh id at every try, the same crash leaves the same name twice."""
     revision = world.convert(world.file_instances())
@@ -178,7 +181,7 @@ def test_control_without_reserved_ids_a_lost_answer_makes_two_files(
     assert len(names) == len(set(names)) + 1
 
 
-def test_series_that_share_their_parents_cost_two_requests_each(world: World) -> None:
+def test_series_that_share_their_parents_cost_two_requests_each(world: DeliveryWorld) -> None:
     """Beside one create and one read-back for each result: the folder and its move."""
     revisions = [world.convert(world.file_instances(uid=str(number))) for number in range(6)]
     for revision in revisions:
@@ -192,7 +195,7 @@ def test_series_that_share_their_parents_cost_two_requests_each(world: World) ->
     assert len(world.wire.kinds) == 5 * (2 * results + 2)
 
 
-def test_a_thousand_reserved_ids_serve_many_series(world: World) -> None:
+def test_a_thousand_reserved_ids_serve_many_series(world: DeliveryWorld) -> None:
     """One request for ids, not one for each series."""
     revisions = [world.convert(world.file_instances(uid=str(number))) for number in range(5)]
     world.wire.reset()
@@ -205,13 +208,13 @@ def test_a_thousand_reserved_ids_serve_many_series(world: World) -> None:
 # ── spool ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _spoil(world: World, revision_key: tuple[int, int], name: str) -> Path:
+def _spoil(world: DeliveryWorld, revision_key: tuple[int, int], name: str) -> Path:
     path = world.spool.results_dir(*revision_key, 1) / name
     path.write_bytes(b"other bytes")
     return path
 
 
-def test_results_altered_before_their_ids_are_made_again(world: World) -> None:
+def test_results_altered_before_their_ids_are_made_again(world: DeliveryWorld) -> None:
     """Nothing was reserved; the conversion is repeated."""
     revision = world.convert(world.file_instances())
     _spoil(world, revision.key, "preview.jpg")
@@ -220,7 +223,7 @@ def test_results_altered_before_their_ids_are_made_again(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["preview.jpg", "manifest.json"])
-def test_results_altered_after_their_ids_abandon_the_attempt(world: World, name: str) -> None:
+def test_results_altered_after_their_ids_abandon_the_attempt(world: DeliveryWorld, name: str) -> None:
     """The next attempt has new ids for everything; the old staging folder is swept."""
     revision = world.convert(world.file_instances())
     world.reserve(revision)
@@ -242,7 +245,7 @@ def test_results_altered_after_their_ids_abandon_the_attempt(world: World, name:
 
 
 @pytest.mark.parametrize("name", [*FIRST, "manifest.json"])
-def test_altered_results_are_found_before_a_byte_goes_up(world: World, name: str) -> None:
+def test_altered_results_are_found_before_a_byte_goes_up(world: DeliveryWorld, name: str) -> None:
     """Whichever it is, by its sha256."""
     revision = world.convert(world.file_instances())
     world.reserve(revision)
@@ -253,7 +256,7 @@ def test_altered_results_are_found_before_a_byte_goes_up(world: World, name: str
     assert world.children(folder.file_id) == []
 
 
-def test_what_is_up_and_verified_needs_the_spool_no_more(world: World) -> None:
+def test_what_is_up_and_verified_needs_the_spool_no_more(world: DeliveryWorld) -> None:
     """The process died before the move; then the spool's disk did."""
     revision = world.convert(world.file_instances())
     world.reserve(revision)
@@ -272,7 +275,7 @@ def test_what_is_up_and_verified_needs_the_spool_no_more(world: World) -> None:
 # ── people ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _crash_in_the_middle(world: World) -> tuple[int, int]:
+def _crash_in_the_middle(world: DeliveryWorld) -> tuple[int, int]:
     revision = world.convert(world.file_instances())
     world.reserve(revision)
     world.wire.reset(die_at=7, after_effect=True)
@@ -282,7 +285,7 @@ def _crash_in_the_middle(world: World) -> tuple[int, int]:
     return revision.key
 
 
-def _again(world: World, key: tuple[int, int]) -> None:
+def _again(world: DeliveryWorld, key: tuple[int, int]) -> None:
     """Deliver; when the attempt is abandoned, convert and deliver anew."""
     outcome = world.deliver(world.revision(*key))
     if isinstance(outcome, Abandoned):
@@ -291,7 +294,7 @@ def _again(world: World, key: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("what", ["trash", "delete", "take out"])
 @pytest.mark.parametrize("which", ["folder", "root", "result"])
-def test_people_who_tidy_up_staging_break_nothing(world: World, what: str, which: str) -> None:
+def test_people_who_tidy_up_staging_break_nothing(world: DeliveryWorld, what: str, which: str) -> None:
     """The delivery is made anew, or goes on; in the end there is one, and it is whole."""
     key = _crash_in_the_middle(world)
     folder_id = world.revision(*key).staging_folder_id
@@ -321,7 +324,7 @@ def test_people_who_tidy_up_staging_break_nothing(world: World, what: str, which
         assert world.drive.get(series.delivery_folder_id).parents != (world.top_id,)
 
 
-def test_a_delivery_moved_before_it_was_written_down_is_followed(world: World) -> None:
+def test_a_delivery_moved_before_it_was_written_down_is_followed(world: DeliveryWorld) -> None:
     """The process died right after the move, and a person put the folder elsewhere: it stays there."""
     world.deliver_all(world.convert(world.file_instances()))
     revision = world.convert(world.file_instances(uid="2"))
@@ -339,7 +342,7 @@ def test_a_delivery_moved_before_it_was_written_down_is_followed(world: World) -
     assert world.drive.get(folder_id).version == version
 
 
-def test_a_trashed_mirrored_folder_is_made_anew_for_new_deliveries(world: World) -> None:
+def test_a_trashed_mirrored_folder_is_made_anew_for_new_deliveries(world: DeliveryWorld) -> None:
     """Drive would accept the delivery into the trash, where nobody looks."""
     world.deliver_all(world.convert(world.file_instances()))
     (mirror,) = world.children(world.output_id)
@@ -351,7 +354,7 @@ def test_a_trashed_mirrored_folder_is_made_anew_for_new_deliveries(world: World)
     assert [file.name for file in world.children(new.file_id)] == [NAME]
 
 
-def test_a_deleted_mirrored_folder_is_made_anew(world: World) -> None:
+def test_a_deleted_mirrored_folder_is_made_anew(world: DeliveryWorld) -> None:
     """As if it had never been."""
     world.deliver_all(world.convert(world.file_instances()))
     (mirror,) = world.children(world.output_id)
@@ -361,7 +364,7 @@ def test_a_deleted_mirrored_folder_is_made_anew(world: World) -> None:
     assert len(world.tree()) == 2 + len(FIRST) + 1
 
 
-def test_nothing_is_delivered_into_a_trashed_output_folder(world: World) -> None:
+def test_nothing_is_delivered_into_a_trashed_output_folder(world: DeliveryWorld) -> None:
     """The uploads wait for a person; then the delivery goes on where it was."""
     revision = world.convert(world.file_instances())
     world.reserve(revision)
@@ -374,7 +377,7 @@ def test_nothing_is_delivered_into_a_trashed_output_folder(world: World) -> None
     assert len(world.tree()) == 2 + len(FIRST) + 1
 
 
-def test_a_trashed_parent_of_staging_waits_for_a_person(world: World) -> None:
+def test_a_trashed_parent_of_staging_waits_for_a_person(world: DeliveryWorld) -> None:
     """A new staging folder would lie in the trash as well: no attempt is given up for it."""
     revision = world.convert(world.file_instances())
     world.reserve(revision)
@@ -389,7 +392,7 @@ def test_a_trashed_parent_of_staging_waits_for_a_person(world: World) -> None:
     assert world.revision(*revision.key).attempt == 1
 
 
-def test_a_home_that_left_the_source_is_still_known(world: World) -> None:
+def test_a_home_that_left_the_source_is_still_known(world: DeliveryWorld) -> None:
     """The delivery goes where the others of that folder went."""
     world.deliver_all(world.convert(world.file_instances()))
     revision = world.convert(world.file_instances(uid="2"))
@@ -402,7 +405,9 @@ def test_a_home_that_left_the_source_is_still_known(world: World) -> None:
     assert {f"{HOME}/two", f"{HOME}/{NAME}"} < set(world.tree())
 
 
-def test_something_else_under_a_reserved_id_is_never_overwritten(world: World, tmp_path: Path) -> None:
+def test_something_else_under_a_reserved_id_is_never_overwritten(
+    world: DeliveryWorld, tmp_path: Path
+) -> None:
     """The attempt is given up; after three of them a person is asked."""
     revision = world.convert(world.file_instances())
     for attempt in (1, 2, 3):
@@ -422,7 +427,7 @@ def test_something_else_under_a_reserved_id_is_never_overwritten(world: World, t
     assert world.drive.get(taken.file_id).md5_checksum == hashlib.md5(b"theirs").hexdigest()
 
 
-def test_files_directly_in_the_source_are_delivered_into_the_output_folder(world: World) -> None:
+def test_files_directly_in_the_source_are_delivered_into_the_output_folder(world: DeliveryWorld) -> None:
     """The source itself mirrors as the output folder."""
     world.deliver_all(world.convert(world.file_instances(folder_id=world.source_id)))
 

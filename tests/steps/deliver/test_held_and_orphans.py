@@ -12,18 +12,19 @@ from daemon.rules.model import File
 from daemon.steps.deliver.held import HeldRow, held_rows, table_of, update_held
 from daemon.steps.deliver.orphans import sweep_litter
 from daemon.steps.links import GoogleLinks
+from tests.support.crash import Crash
 
-from .conftest import Crash, World
+from .conftest import DeliveryWorld
 
 ROW = HeldRow(1_795_000_000.0, "EDITED", "file-1", "Undo the change")
 OTHER = HeldRow(1_794_000_000.0, "NO_UID", "file-2", "Ask the sender")
 
 
-def held_files(world: World) -> list[File]:
+def held_files(world: DeliveryWorld) -> list[File]:
     return [file for file in world.children(world.output_id) if file.name == "held.tsv"]
 
 
-def content(world: World, tmp_path: Path) -> bytes:
+def content(world: DeliveryWorld, tmp_path: Path) -> bytes:
     (file,) = held_files(world)
     world.drive.download(file, tmp_path / "held")
     return (tmp_path / "held").read_bytes()
@@ -52,7 +53,7 @@ def test_a_path_cannot_break_the_table() -> None:
     assert b"\t/drive/DICOM/file-1??B\tUndo" in table_of([ROW], Paths())
 
 
-def test_held_files_and_series_are_told_by_an_input(world: World) -> None:
+def test_held_files_and_series_are_told_by_an_input(world: DeliveryWorld) -> None:
     """A series has no link of its own: its first input has."""
     revision = world.convert(world.file_instances())
     world.ledger.revisions.hold(revision, "EDITED", "Undo", 5.0)
@@ -66,7 +67,7 @@ def test_held_files_and_series_are_told_by_an_input(world: World) -> None:
     ]
 
 
-def test_the_file_follows_what_is_held(world: World, tmp_path: Path) -> None:
+def test_the_file_follows_what_is_held(world: DeliveryWorld, tmp_path: Path) -> None:
     """One file, updated under its id, gone when nothing is held, back when something is."""
     update_held(world.context, [ROW], GoogleLinks())
     first_id = held_files(world)[0].file_id
@@ -80,7 +81,7 @@ def test_the_file_follows_what_is_held(world: World, tmp_path: Path) -> None:
     assert held_files(world)[0].file_id == first_id
 
 
-def test_what_did_not_change_costs_no_request(world: World) -> None:
+def test_what_did_not_change_costs_no_request(world: DeliveryWorld) -> None:
     """The service asks every minute."""
     update_held(world.context, [ROW], GoogleLinks())
     world.restart()
@@ -93,7 +94,7 @@ def test_what_did_not_change_costs_no_request(world: World) -> None:
     assert (nothing, world.wire.kinds) == ([], [])
 
 
-def test_a_deleted_one_is_made_anew(world: World, tmp_path: Path) -> None:
+def test_a_deleted_one_is_made_anew(world: DeliveryWorld, tmp_path: Path) -> None:
     """Its old id cannot be used again; the next minute has a new one."""
     update_held(world.context, [ROW], GoogleLinks())
     world.drive.delete(held_files(world)[0].file_id)
@@ -106,7 +107,7 @@ def test_a_deleted_one_is_made_anew(world: World, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [[ROW], [ROW, OTHER]], ids=["before", "after"])
 def test_one_trashed_by_a_person_comes_back_with_the_next_change(
-    world: World, rows: list[HeldRow], tmp_path: Path
+    world: DeliveryWorld, rows: list[HeldRow], tmp_path: Path
 ) -> None:
     """Unchanged it stays in the trash: whoever trashed it has read it."""
     update_held(world.context, [ROW], GoogleLinks())
@@ -116,7 +117,7 @@ def test_one_trashed_by_a_person_comes_back_with_the_next_change(
     assert len(held_files(world)) == len(rows) - 1
 
 
-def test_a_crash_in_the_middle_is_made_good(world: World, tmp_path: Path) -> None:
+def test_a_crash_in_the_middle_is_made_good(world: DeliveryWorld, tmp_path: Path) -> None:
     """Nobody knows what Drive has, so it is sent again, into the one file."""
     for request in range(1, 5):
         world.wire.reset(request, after_effect=True)
@@ -129,7 +130,7 @@ def test_a_crash_in_the_middle_is_made_good(world: World, tmp_path: Path) -> Non
 
 
 def test_what_was_sent_before_a_crash_is_not_taken_for_what_was_written_down(
-    world: World, tmp_path: Path
+    world: DeliveryWorld, tmp_path: Path
 ) -> None:
     """Two lines went up, nobody wrote it down, and one of them is done: the file must say one again."""
     update_held(world.context, [ROW], GoogleLinks())
@@ -145,7 +146,7 @@ def test_what_was_sent_before_a_crash_is_not_taken_for_what_was_written_down(
 # ── litter ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_only_our_folders_that_lie_in_staging_are_swept(world: World) -> None:
+def test_only_our_folders_that_lie_in_staging_are_swept(world: DeliveryWorld) -> None:
     """Published, foreign and deleted ones are forgotten, and let be."""
     series_id = world.file_instances()
     world.deliver_all(world.convert(series_id))

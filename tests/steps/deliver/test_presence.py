@@ -15,7 +15,7 @@ from daemon.steps.deliver import folders
 from daemon.steps.deliver.deliver import STAGED_S, deliver
 from daemon.steps.presence import LASTS_S, PresenceCache
 
-from .conftest import FIRST, NAME, World
+from .conftest import FIRST, NAME, DeliveryWorld
 
 RESULTS = len(FIRST) + 1
 
@@ -30,7 +30,9 @@ class LaterClock(Clock):
 
 
 @pytest.fixture
-def before_the_move(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+def before_the_move(
+    world: DeliveryWorld, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[[], object]], None]:
     """Let people do something in the very moment before the daemon's first move of a folder."""
 
     def arrange(act: Callable[[], object]) -> None:
@@ -47,7 +49,7 @@ def before_the_move(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[
     return arrange
 
 
-def _two(world: World) -> tuple[int, int]:
+def _two(world: DeliveryWorld) -> tuple[int, int]:
     """Deliver one series, so that its mirrored folder has been seen; reserve the ids of a second one."""
     world.deliver_all(world.convert(world.file_instances()))
     revision = world.convert(world.file_instances(uid="2"))
@@ -59,7 +61,7 @@ def _two(world: World) -> tuple[int, int]:
 # ── what is spared ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_series_in_a_folder_of_its_own_costs_three_requests(world: World) -> None:
+def test_a_series_in_a_folder_of_its_own_costs_three_requests(world: DeliveryWorld) -> None:
     """Beside one create and one read-back for each result: the folder, the mirrored one, the move."""
     world.deliver_all(world.convert(world.file_instances()))
     revisions = []
@@ -76,7 +78,7 @@ def test_a_series_in_a_folder_of_its_own_costs_three_requests(world: World) -> N
     assert len(world.wire.kinds) == 4 * (2 * RESULTS + 3)
 
 
-def test_a_sighting_is_of_a_moment(world: World) -> None:
+def test_a_sighting_is_of_a_moment(world: DeliveryWorld) -> None:
     """Later the target is asked for again."""
     key = _two(world)
     moment = [0.0]
@@ -91,7 +93,7 @@ def test_a_sighting_is_of_a_moment(world: World) -> None:
 
 
 def test_after_a_long_upload_the_parents_are_read_before_the_move(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: DeliveryWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Meanwhile a person may have moved the folder."""
     key = _two(world)
@@ -110,7 +112,7 @@ def test_after_a_long_upload_the_parents_are_read_before_the_move(
     assert world.wire.kinds[-2:] == ["get", "update"]
 
 
-def test_a_new_process_has_seen_nothing(world: World) -> None:
+def test_a_new_process_has_seen_nothing(world: DeliveryWorld) -> None:
     """Sightings are not on disk: a crash cannot make an old one look new."""
     key = _two(world)
     world.restart()
@@ -122,7 +124,7 @@ def test_a_new_process_has_seen_nothing(world: World) -> None:
 # ── what people do in that moment ────────────────────────────────────────────────────────────────────────────────
 
 
-def _delivered_beside(world: World, key: tuple[int, int]) -> None:
+def _delivered_beside(world: DeliveryWorld, key: tuple[int, int]) -> None:
     """The second series lies in a mirrored folder of its own that is not in the trash, whole, and once."""
     series = world.ledger.series.get(key[0])
     folder = world.drive.get(series.delivery_folder_id)
@@ -135,7 +137,7 @@ def _delivered_beside(world: World, key: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("what", ["trash", "delete"])
 def test_a_target_that_goes_just_before_the_move_gets_no_delivery(
-    world: World, before_the_move: Callable[[Callable[[], object]], None], what: str
+    world: DeliveryWorld, before_the_move: Callable[[Callable[[], object]], None], what: str
 ) -> None:
     """Drive takes a delivery into the trash without a word; its answer tells, and the delivery goes elsewhere."""
     key = _two(world)
@@ -156,7 +158,7 @@ def test_a_target_that_goes_just_before_the_move_gets_no_delivery(
     "ending", [Transient("STOPPING", "stop"), Transient("TIMEOUT", "no answer"), KeyboardInterrupt()]
 )
 def test_a_delivery_that_came_into_the_trash_is_brought_out_by_the_next_try(
-    world: World,
+    world: DeliveryWorld,
     before_the_move: Callable[[Callable[[], object]], None],
     monkeypatch: pytest.MonkeyPatch,
     ending: BaseException,
@@ -183,7 +185,7 @@ def test_a_delivery_that_came_into_the_trash_is_brought_out_by_the_next_try(
 
 
 def test_a_delivery_that_a_person_threw_away_stays_there(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: DeliveryWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its move was not written down before the end of the process."""
     key = _two(world)
@@ -196,7 +198,7 @@ def test_a_delivery_that_a_person_threw_away_stays_there(
 
 
 def test_who_makes_a_folder_holds_up_the_others_only_for_a_while(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: DeliveryWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A request in a black hole lasts; who waits for it shows no progress, and would pass for hung."""
     monkeypatch.setattr(folders, "MAKING_AT_MOST_S", 0.01)
@@ -212,7 +214,7 @@ def test_who_makes_a_folder_holds_up_the_others_only_for_a_while(
 
 
 def test_an_output_folder_that_is_trashed_just_before_the_move_waits_for_a_person(
-    world: World, before_the_move: Callable[[Callable[[], object]], None]
+    world: DeliveryWorld, before_the_move: Callable[[Callable[[], object]], None]
 ) -> None:
     """The delivery stays in staging meanwhile."""
     key = _two(world)
@@ -227,7 +229,7 @@ def test_an_output_folder_that_is_trashed_just_before_the_move_waits_for_a_perso
 
 
 def test_a_folder_trashed_in_staging_just_before_the_move_abandons_the_attempt(
-    world: World, before_the_move: Callable[[Callable[[], object]], None]
+    world: DeliveryWorld, before_the_move: Callable[[Callable[[], object]], None]
 ) -> None:
     """The series is converted anew; there is one delivery in the end."""
     key = _two(world)
@@ -240,7 +242,7 @@ def test_a_folder_trashed_in_staging_just_before_the_move_abandons_the_attempt(
 
 
 def test_a_folder_taken_out_of_staging_just_before_the_move_is_followed(
-    world: World, before_the_move: Callable[[Callable[[], object]], None]
+    world: DeliveryWorld, before_the_move: Callable[[Callable[[], object]], None]
 ) -> None:
     """It was whole already: it stays where the person put it."""
     key = _two(world)

@@ -16,35 +16,36 @@ from daemon.rules.outcomes import Abandoned, Delivered, Reserved
 from daemon.steps.deliver.deliver import deliver
 from daemon.steps.deliver.orphans import sweep_litter
 from daemon.steps.deliver.reserve import reserve
+from tests.support.crash import Crash
 
-from .conftest import FIRST, NAME, Crash, World, expected
+from .conftest import FIRST, NAME, DeliveryWorld, expected
 
 VOLUME, SIDECAR, PREVIEW, EXTRA = f"{NAME}.nii.gz", f"{NAME}.json", "preview.jpg", f"{NAME}_e2.nii.gz"
 SECOND = {VOLUME: b"volume two, longer", SIDECAR: b"{}", EXTRA: b"second echo"}
 """Changed, the same, new; the preview is gone."""
 
 
-def md5s(world: World, series_id: int) -> dict[str, str]:
+def md5s(world: DeliveryWorld, series_id: int) -> dict[str, str]:
     return {
         name: file.md5_checksum for name, file in world.results(series_id).items() if name != "manifest.json"
     }
 
 
-def deliver_first(world: World) -> int:
+def deliver_first(world: DeliveryWorld) -> int:
     series_id = world.file_instances()
     world.deliver_all(world.convert(series_id))
     return series_id
 
 
 def next_revision(
-    world: World, series_id: int, results: Mapping[str, bytes] = SECOND, *, is_rebuild: bool = False
+    world: DeliveryWorld, series_id: int, results: Mapping[str, bytes] = SECOND, *, is_rebuild: bool = False
 ) -> RevisionRow:
     """Freeze the set with a late slice, and convert it."""
     world.file_instances(count=1)
     return world.convert(series_id, results, is_rebuild=is_rebuild)
 
 
-def test_changed_results_keep_their_ids(world: World) -> None:
+def test_changed_results_keep_their_ids(world: DeliveryWorld) -> None:
     """Links to them go on working; new ones appear, and what is no more goes to the trash."""
     series_id = deliver_first(world)
     before = world.results(series_id)
@@ -57,7 +58,7 @@ def test_changed_results_keep_their_ids(world: World) -> None:
     assert world.drive.get(before[PREVIEW].file_id).trashed
 
 
-def test_every_result_of_a_delivered_revision_was_read_back(world: World) -> None:
+def test_every_result_of_a_delivered_revision_was_read_back(world: DeliveryWorld) -> None:
     """Also what was right already: by an earlier revision, or by an update whose end a crash forgot."""
     series_id = deliver_first(world)
     world.deliver_all(next_revision(world, series_id))
@@ -65,7 +66,7 @@ def test_every_result_of_a_delivered_revision_was_read_back(world: World) -> Non
     assert all(row.verified for row in world.ledger.deliveries.results(series_id, 2))
 
 
-def test_every_content_we_ever_gave_is_ours(world: World) -> None:
+def test_every_content_we_ever_gave_is_ours(world: DeliveryWorld) -> None:
     """A third revision does not take the second one's update for a person's edit."""
     series_id = deliver_first(world)
     world.deliver_all(next_revision(world, series_id))
@@ -75,7 +76,7 @@ def test_every_content_we_ever_gave_is_ours(world: World) -> None:
     assert [entry["revision"] for entry in world.manifest(series_id)["history"]] == [1, 2]
 
 
-def test_the_manifest_says_the_new_results_and_the_history(world: World) -> None:
+def test_the_manifest_says_the_new_results_and_the_history(world: DeliveryWorld) -> None:
     """Ids of what lies there, and the revision before."""
     series_id = deliver_first(world)
     world.deliver_all(next_revision(world, series_id))
@@ -89,7 +90,7 @@ def test_the_manifest_says_the_new_results_and_the_history(world: World) -> None
     assert manifest["history"] == [{"revision": 1, "inputs": 2, "made_at": "2026-11-22T10:00:00Z"}]
 
 
-def test_the_folder_of_the_new_results_is_swept(world: World) -> None:
+def test_the_folder_of_the_new_results_is_swept(world: DeliveryWorld) -> None:
     """It is empty when all of them have moved in."""
     series_id = deliver_first(world)
     world.deliver_all(next_revision(world, series_id))
@@ -101,7 +102,7 @@ def test_the_folder_of_the_new_results_is_swept(world: World) -> None:
 
 @pytest.mark.parametrize("after_effect", [False, True], ids=["before", "after"])
 def test_a_crash_at_any_request_leaves_the_new_revision(
-    new_world: Callable[[], World], after_effect: bool
+    new_world: Callable[[], DeliveryWorld], after_effect: bool
 ) -> None:
     """Whichever request was the last one of the process, with or without its effect: the same end."""
     died = 0
@@ -130,7 +131,7 @@ def test_a_crash_at_any_request_leaves_the_new_revision(
     assert died > 10
 
 
-def test_the_manifest_changes_after_every_other_result_and_before_the_trash(world: World) -> None:
+def test_the_manifest_changes_after_every_other_result_and_before_the_trash(world: DeliveryWorld) -> None:
     """Until then the folder does not match it, and a reader waits."""
     series_id = deliver_first(world)
     manifest_md5 = world.results(series_id)["manifest.json"].md5_checksum
@@ -156,7 +157,9 @@ def test_the_manifest_changes_after_every_other_result_and_before_the_trash(worl
     assert seen[0] == (False, False, False)
 
 
-def altered_on_its_way(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+def altered_on_its_way(
+    world: DeliveryWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
     """Let the first so many updates arrive with a flipped byte."""
     update, left = world.drive.update_content, [None] * times
 
@@ -173,7 +176,7 @@ def altered_on_its_way(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_content_that_arrives_altered_is_sent_again_at_once(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: DeliveryWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     series_id = deliver_first(world)
     revision = next_revision(world, series_id)
@@ -185,7 +188,7 @@ def test_a_content_that_arrives_altered_is_sent_again_at_once(
 
 
 def test_a_content_that_arrives_altered_again_and_again_is_no_persons_edit(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: DeliveryWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     series_id = deliver_first(world)
     revision = next_revision(world, series_id)
@@ -201,19 +204,19 @@ def test_a_content_that_arrives_altered_again_and_again_is_no_persons_edit(
 # ── people ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _edit(world: World, file_id: str, tmp_path: Path) -> None:
+def _edit(world: DeliveryWorld, file_id: str, tmp_path: Path) -> None:
     world.edit(file_id, b"a person's", tmp_path)
 
 
-def _trash(world: World, file_id: str, tmp_path: Path) -> None:
+def _trash(world: DeliveryWorld, file_id: str, tmp_path: Path) -> None:
     world.drive.set_trashed(file_id, True)
 
 
-def _delete(world: World, file_id: str, tmp_path: Path) -> None:
+def _delete(world: DeliveryWorld, file_id: str, tmp_path: Path) -> None:
     world.drive.delete(file_id)
 
 
-def _move_out(world: World, file_id: str, tmp_path: Path) -> None:
+def _move_out(world: DeliveryWorld, file_id: str, tmp_path: Path) -> None:
     world.drive.move(file_id, to=world.output_id, from_=world.drive.get(file_id).parents[0])
 
 
@@ -223,7 +226,7 @@ DEEDS = {"edited": _edit, "trashed": _trash, "deleted": _delete, "moved out": _m
 @pytest.mark.parametrize("deed", DEEDS.values(), ids=DEEDS.keys())
 @pytest.mark.parametrize("name", [VOLUME, SIDECAR, "manifest.json"])
 def test_a_result_that_a_person_changed_holds_the_whole_revision(
-    world: World, tmp_path: Path, deed: Callable[[World, str, Path], None], name: str
+    world: DeliveryWorld, tmp_path: Path, deed: Callable[[DeliveryWorld, str, Path], None], name: str
 ) -> None:
     """Nothing is changed before everything was looked at."""
     series_id = deliver_first(world)
@@ -242,7 +245,7 @@ def test_a_result_that_a_person_changed_holds_the_whole_revision(
 @pytest.mark.parametrize("deed", DEEDS.values(), ids=DEEDS.keys())
 @pytest.mark.parametrize("when", ["before the ids", "after the ids"])
 def test_a_deliberate_rebuild_mends_what_a_person_changed(
-    world: World, tmp_path: Path, deed: Callable[[World, str, Path], None], when: str
+    world: DeliveryWorld, tmp_path: Path, deed: Callable[[DeliveryWorld, str, Path], None], when: str
 ) -> None:
     """Edited ones are overwritten, missing ones made anew with new ids; the manifest knows them."""
     series_id = deliver_first(world)
@@ -266,7 +269,7 @@ def test_a_deliberate_rebuild_mends_what_a_person_changed(
 
 @pytest.mark.parametrize("deed", [_trash, _delete], ids=["trashed", "deleted"])
 def test_a_trashed_delivery_is_not_made_again(
-    world: World, tmp_path: Path, deed: Callable[[World, str, Path], None]
+    world: DeliveryWorld, tmp_path: Path, deed: Callable[[DeliveryWorld, str, Path], None]
 ) -> None:
     """Late slices or not: whoever trashed it meant it."""
     series_id = deliver_first(world)
@@ -277,7 +280,7 @@ def test_a_trashed_delivery_is_not_made_again(
         reserve(world.context, revision)
 
 
-def test_a_delivery_trashed_with_its_mirrored_folder_is_not_made_again(world: World) -> None:
+def test_a_delivery_trashed_with_its_mirrored_folder_is_not_made_again(world: DeliveryWorld) -> None:
     """The folder above it was trashed, and it with it."""
     series_id = deliver_first(world)
     revision = next_revision(world, series_id)
@@ -293,7 +296,7 @@ def test_a_delivery_trashed_with_its_mirrored_folder_is_not_made_again(world: Wo
 @pytest.mark.parametrize("deed", [_trash, _delete], ids=["trashed", "deleted"])
 @pytest.mark.parametrize("when", ["before the ids", "after the ids"])
 def test_a_deliberate_rebuild_of_a_trashed_delivery_makes_a_new_one(
-    world: World, tmp_path: Path, deed: Callable[[World, str, Path], None], when: str
+    world: DeliveryWorld, tmp_path: Path, deed: Callable[[DeliveryWorld, str, Path], None], when: str
 ) -> None:
     """With new ids for the folder and everything in it."""
     series_id = deliver_first(world)
@@ -312,7 +315,7 @@ def test_a_deliberate_rebuild_of_a_trashed_delivery_makes_a_new_one(
     assert len(world.tree()) == 2 + len(SECOND) + 1
 
 
-def test_a_rebuild_that_is_repeated_does_not_take_its_own_folder_for_deleted(world: World) -> None:
+def test_a_rebuild_that_is_repeated_does_not_take_its_own_folder_for_deleted(world: DeliveryWorld) -> None:
     """Its id is written down and nothing lies under it yet."""
     series_id = deliver_first(world)
     world.drive.set_trashed(world.ledger.series.get(series_id).delivery_folder_id, True)
@@ -323,7 +326,7 @@ def test_a_rebuild_that_is_repeated_does_not_take_its_own_folder_for_deleted(wor
     assert reserve(world.context, world.revision(*revision.key)) == first
 
 
-def test_a_rebuild_that_was_replaced_is_finished_by_its_successor(world: World) -> None:
+def test_a_rebuild_that_was_replaced_is_finished_by_its_successor(world: DeliveryWorld) -> None:
     """A person asked for a new delivery; the newer revision makes it, however often it has to begin."""
     series_id = deliver_first(world)
     world.drive.set_trashed(world.ledger.series.get(series_id).delivery_folder_id, True)
@@ -340,7 +343,7 @@ def test_a_rebuild_that_was_replaced_is_finished_by_its_successor(world: World) 
     assert md5s(world, series_id) == expected(SECOND)
 
 
-def test_after_a_rebuild_late_slices_go_into_the_new_folder(world: World) -> None:
+def test_after_a_rebuild_late_slices_go_into_the_new_folder(world: DeliveryWorld) -> None:
     """The trashed one is forgotten."""
     series_id = deliver_first(world)
     world.drive.set_trashed(world.ledger.series.get(series_id).delivery_folder_id, True)
@@ -350,7 +353,7 @@ def test_after_a_rebuild_late_slices_go_into_the_new_folder(world: World) -> Non
     assert md5s(world, series_id) == expected(SECOND)
 
 
-def test_a_delivery_that_was_moved_and_renamed_is_followed(world: World) -> None:
+def test_a_delivery_that_was_moved_and_renamed_is_followed(world: DeliveryWorld) -> None:
     """By its id; the old place stays empty."""
     series_id = deliver_first(world)
     folder_id = world.ledger.series.get(series_id).delivery_folder_id
@@ -366,7 +369,7 @@ def test_a_delivery_that_was_moved_and_renamed_is_followed(world: World) -> None
     assert len(world.tree()) == 1
 
 
-def test_files_of_people_in_the_delivery_do_not_count(world: World, tmp_path: Path) -> None:
+def test_files_of_people_in_the_delivery_do_not_count(world: DeliveryWorld, tmp_path: Path) -> None:
     """A mask beside our volume is nobody's business."""
     series_id = deliver_first(world)
     folder_id = world.ledger.series.get(series_id).delivery_folder_id
@@ -379,7 +382,7 @@ def test_files_of_people_in_the_delivery_do_not_count(world: World, tmp_path: Pa
 # ── spool ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_bytes_lost_in_the_middle_abandon_what_is_not_published(world: World) -> None:
+def test_bytes_lost_in_the_middle_abandon_what_is_not_published(world: DeliveryWorld) -> None:
     """Results that lie in the delivery keep their ids; the next attempt ends what this one began."""
     series_id = deliver_first(world)
     before = world.results(series_id)
@@ -400,7 +403,7 @@ def test_bytes_lost_in_the_middle_abandon_what_is_not_published(world: World) ->
 
 
 @pytest.mark.parametrize("name", [VOLUME, EXTRA, "manifest.json"])
-def test_altered_bytes_are_found_before_anything_is_changed(world: World, name: str) -> None:
+def test_altered_bytes_are_found_before_anything_is_changed(world: DeliveryWorld, name: str) -> None:
     """Whichever result it is: the delivery stays as it is."""
     series_id = deliver_first(world)
     revision = next_revision(world, series_id)
@@ -414,7 +417,9 @@ def test_altered_bytes_are_found_before_anything_is_changed(world: World, name: 
     assert world.results(series_id) == before
 
 
-def test_a_held_revision_that_a_newer_one_replaces_leaves_no_ids_behind(world: World, tmp_path: Path) -> None:
+def test_a_held_revision_that_a_newer_one_replaces_leaves_no_ids_behind(
+    world: DeliveryWorld, tmp_path: Path
+) -> None:
     """EDITED, then `process`: the deliberate revision brings the delivery to its own results."""
     series_id = deliver_first(world)
     held = next_revision(world, series_id)

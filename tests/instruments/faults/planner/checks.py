@@ -16,7 +16,7 @@ from daemon.steps.pipeline import STEPS
 from tests.instruments.faults.planner.contents import SERIES, Content
 from tests.instruments.faults.planner.drive import Item, md5_of
 from tests.instruments.faults.planner.people import People
-from tests.instruments.faults.planner.world import World
+from tests.instruments.faults.planner.world import ModelWorld
 
 PERSONS = frozenset({"EDITED", "DELIVERY_TRASHED"})
 MASS = "MASS_VANISHED"
@@ -48,7 +48,7 @@ class Expected:
 class Checks:
     """Looks after each rule, and harder at rest."""
 
-    def __init__(self, world: World, people: People) -> None:
+    def __init__(self, world: ModelWorld, people: People) -> None:
         self._world = world
         self._drive = world.drive
         self._people = people

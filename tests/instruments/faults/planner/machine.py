@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.instruments.faults.planner.checks import MASS, Checks
 from tests.instruments.faults.planner.contents import SERIES, Content
 from tests.instruments.faults.planner.people import BULK, People
-from tests.instruments.faults.planner.world import World, mixed
+from tests.instruments.faults.planner.world import ModelWorld, mixed
 
 NUMBERS = st.integers(0, 40)
 SERIES_NUMBERS = st.sampled_from([0, 0, 0, *range(len(SERIES))])
@@ -38,7 +38,7 @@ class Planner(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._patch = pytest.MonkeyPatch()
-        self.world = World(self._patch)
+        self.world = ModelWorld(self._patch)
         self.people = People(self.world)
         self.checks = Checks(self.world, self.people)
         COUNT["examples"] += 1

@@ -9,7 +9,7 @@ from tests.instruments.faults.planner.checks import Checks, mark_of
 from tests.instruments.faults.planner.contents import SERIES
 from tests.instruments.faults.planner.machine import CONTENTS, NUMBERS, SERIES_NUMBERS
 from tests.instruments.faults.planner.people import People
-from tests.instruments.faults.planner.world import World, mixed
+from tests.instruments.faults.planner.world import ModelWorld, mixed
 
 Action = tuple[str, tuple[object, ...]]
 ACTIONS = st.one_of(
@@ -34,7 +34,7 @@ def end_of(history: list[list[Action]], order: int | None, page_size: int) -> di
         order: seed by which entries and listings are shuffled and repeated; None: as they happened.
     """
     patch = pytest.MonkeyPatch()
-    world = World(patch)
+    world = ModelWorld(patch)
     try:
         people = People(world)
         checks = Checks(world, people)
@@ -52,7 +52,7 @@ def end_of(history: list[list[Action]], order: int | None, page_size: int) -> di
         patch.undo()
 
 
-def _state(world: World, checks: Checks) -> dict[str, object]:
+def _state(world: ModelWorld, checks: Checks) -> dict[str, object]:
     """Return contents, kept images and holds of each series, and what became of each file; no ids of ours."""
     found: dict[str, object] = {
         f"series {series}": sorted(

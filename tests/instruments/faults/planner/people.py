@@ -5,7 +5,7 @@ from __future__ import annotations
 from daemon.rules import markers
 from tests.instruments.faults.planner.contents import Content
 from tests.instruments.faults.planner.drive import EDIT, ROOT_ID, Item
-from tests.instruments.faults.planner.world import World
+from tests.instruments.faults.planner.world import ModelWorld
 
 BULK = 22
 """So many files at once are a mass, whatever the ledger holds: more than twenty, and more than a fifth."""
@@ -14,7 +14,7 @@ BULK = 22
 class People:
     """Actions on the model Drive. A number picks one of the things there are, in the order in which they came."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ModelWorld) -> None:
         self._world = world
         self._drive = world.drive
         self.touched: set[str] = set()

@@ -41,14 +41,11 @@ from daemon.steps.intake.true_up import SECOND_LOOK_S
 from daemon.steps.pipeline import Lane
 from tests.instruments.faults.planner.contents import read_instance
 from tests.instruments.faults.planner.drive import ModelDrive, Time
+from tests.support.crash import Crash
 
 TMPFS = Path("/dev/shm")
 QUIET_S = 120.0
 MOST_ROUNDS = 400
-
-
-class Crash(BaseException):
-    """The process dies here: nobody catches it."""
 
 
 class NoRest(AssertionError):
@@ -164,7 +161,7 @@ def make(
     )
 
 
-class World:
+class ModelWorld:
     """One Drive, one ledger, and the daemon that lives between them; it may die and start again.
 
     Args:

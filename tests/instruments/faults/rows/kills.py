@@ -19,7 +19,7 @@ from tests.instruments.faults.rows.parts import (
     small_chunks,
     wide,
 )
-from tests.instruments.faults.world import Action, World
+from tests.instruments.faults.world import Action, FaultWorld
 from tests.support.phantom import slice_of
 
 CREATES = 9
@@ -33,7 +33,7 @@ def _side(chance: random.Random) -> str:
 # ── 1, 2: the feed ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _another_series(world: World) -> None:
+def _another_series(world: FaultWorld) -> None:
     """Its files come one by one into a folder that is known: an entry each, and nothing else, tells of them."""
     for number in range(1, CHEST.slices + 1):
         path = world.source / "Exam A" / "CT" / f"chest-{number}.dcm"
@@ -66,7 +66,7 @@ def _token_not_stored(_: random.Random, seed: int) -> Plan:
     """A page is committed, its token is not stored."""
     asked: list[str] = []
 
-    def read_again(world: World) -> Sequence[str]:
+    def read_again(world: FaultWorld) -> Sequence[str]:
         if not asked or not world.runs[1].killed:
             return ()
         now = _tokens_asked(world)[len(asked)]
@@ -75,7 +75,7 @@ def _token_not_stored(_: random.Random, seed: int) -> Plan:
     return _with_news(f"token:before#{1 + seed % 3}", note=asked, judge=read_again)
 
 
-def _tokens_asked(world: World) -> list[str]:
+def _tokens_asked(world: FaultWorld) -> list[str]:
     """Return the page tokens that the feed was asked with, in order."""
     found = (
         re.search(r"pageToken=([^&]*)", entry["query"])
@@ -92,10 +92,10 @@ def _download_killed(chance: random.Random, seed: int) -> Plan:
     """The next process goes on with what lies there, if it is of the same revision; else it is thrown away."""
     replaced = seed % 2 == 1
 
-    def replace_it(world: World) -> None:
+    def replace_it(world: FaultWorld) -> None:
         wide(world.root, seed=seed + 2)
 
-    def went_on(world: World) -> Sequence[str]:
+    def went_on(world: FaultWorld) -> Sequence[str]:
         asked = sum(entry["kind"] == "download" for entry in world.requests())
         # One that the kill cost.
         if not replaced and world.kills == 1 and asked > CHUNKS + 1:
@@ -129,10 +129,10 @@ def _reserved_killed(chance: random.Random, _: int) -> Plan:
     """Ids are reserved; nothing, or not everything, was made under them."""
     ids: dict[tuple[str, ...], str] = {}
 
-    def note(world: World) -> None:
+    def note(world: FaultWorld) -> None:
         ids.update(_ids(world))
 
-    def same(world: World) -> Sequence[str]:
+    def same(world: FaultWorld) -> Sequence[str]:
         now = _ids(world)
         return [
             f"twice: {' '.join(key)} had the id {file_id}, then {now.get(key)}"
@@ -148,7 +148,7 @@ def _reserved_killed(chance: random.Random, _: int) -> Plan:
     )
 
 
-def _ids(world: World) -> dict[tuple[str, ...], str]:
+def _ids(world: FaultWorld) -> dict[tuple[str, ...], str]:
     """Return every id that the ledger gave away: for folders, and for the results of each attempt."""
     path = world.state / "ledger.sqlite3"
     if not path.exists():
@@ -168,7 +168,7 @@ def _ids(world: World) -> dict[tuple[str, ...], str]:
 def _chunk_killed(chance: random.Random, _: int) -> Plan:
     """The next process asks the session how far it is, and goes on from there."""
 
-    def went_on(world: World) -> Sequence[str]:
+    def went_on(world: FaultWorld) -> Sequence[str]:
         begun = sum(
             "uploadType=resumable" in entry["query"] and entry["method"] == "POST" and entry["status"] == 200
             for entry in world.requests()

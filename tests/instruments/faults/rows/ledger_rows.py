@@ -13,7 +13,7 @@ from daemon.outside.ledger.database import Database
 from daemon.outside.ledger.schema import SCHEMA_VERSION
 from tests.instruments.faults.engine import Plan
 from tests.instruments.faults.rows.parts import CHEST, row, small
-from tests.instruments.faults.world import Action, World
+from tests.instruments.faults.world import Action, FaultWorld
 from tests.support.older_ledger import make_older
 from tests.support.phantom import write_series
 
@@ -22,11 +22,11 @@ REFUSED = 78
 _PAGE_BYTES = 4096
 
 
-def _ledger(world: World) -> Path:
+def _ledger(world: FaultWorld) -> Path:
     return world.state / "ledger.sqlite3"
 
 
-def _parts(world: World) -> list[Path]:
+def _parts(world: FaultWorld) -> list[Path]:
     return [path for path in world.state.glob("ledger.sqlite3*") if path.is_file()]
 
 
@@ -36,7 +36,7 @@ def _write_at(path: Path, offset: int, data: bytes) -> None:
         file.write(data)
 
 
-def _unite(world: World) -> None:
+def _unite(world: FaultWorld) -> None:
     """Bring the log into the ledger, as an orderly end does."""
     connection = sqlite3.connect(_ledger(world))
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -46,44 +46,44 @@ def _unite(world: World) -> None:
 # ── what happens to it ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _header(world: World, chance: random.Random) -> None:
+def _header(world: FaultWorld, chance: random.Random) -> None:
     _unite(world)
     _write_at(_ledger(world), 0, chance.randbytes(100))
 
 
-def _page(world: World, chance: random.Random) -> None:
+def _page(world: FaultWorld, chance: random.Random) -> None:
     """A page of a table or an index, whichever; not the first, which is the header's."""
     _unite(world)
     pages = _ledger(world).stat().st_size // _PAGE_BYTES
     _write_at(_ledger(world), chance.randrange(1, pages) * _PAGE_BYTES, chance.randbytes(_PAGE_BYTES))
 
 
-def _empty(world: World, _: random.Random) -> None:
+def _empty(world: FaultWorld, _: random.Random) -> None:
     os.truncate(_ledger(world), 0)
 
 
-def _deleted(world: World, chance: random.Random) -> None:
+def _deleted(world: FaultWorld, chance: random.Random) -> None:
     for path in _parts(world):
         if path == _ledger(world) or chance.random() < 0.5:
             path.unlink()
 
 
-def _newer(world: World, _: random.Random) -> None:
+def _newer(world: FaultWorld, _: random.Random) -> None:
     _set_version(world, SCHEMA_VERSION + 1)
 
 
-def _older(world: World, _: random.Random) -> None:
+def _older(world: FaultWorld, _: random.Random) -> None:
     """As the first version of the program left it."""
     make_older(_ledger(world), 1)
 
 
-def _set_version(world: World, version: int) -> None:
+def _set_version(world: FaultWorld, version: int) -> None:
     connection = sqlite3.connect(_ledger(world))
     connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
 
 
-def _backup_restored(world: World, chance: random.Random) -> None:
+def _backup_restored(world: FaultWorld, chance: random.Random) -> None:
     """A nightly copy from before the last exam; what the newer one's log holds may be left beside it."""
     for path in _parts(world):
         if path.name.endswith("-wal") and chance.random() < 0.5:
@@ -92,14 +92,14 @@ def _backup_restored(world: World, chance: random.Random) -> None:
     shutil.copyfile(world.home / "backup", _ledger(world))
 
 
-def _copy_restored(world: World, _: random.Random) -> None:
+def _copy_restored(world: FaultWorld, _: random.Random) -> None:
     """A plain copy of the file from before the last exam: nothing in it says that it is one."""
     for path in _parts(world):
         path.unlink()
     shutil.copyfile(world.home / "copy", _ledger(world))
 
 
-def _something_else(world: World, _: random.Random) -> None:
+def _something_else(world: FaultWorld, _: random.Random) -> None:
     for path in _parts(world):
         path.unlink()
     connection = sqlite3.connect(_ledger(world))
@@ -128,11 +128,11 @@ def _ledger_fault(chance: random.Random, seed: int) -> Plan:
     """One exam is delivered, copies are taken, another is delivered, the ledger meets its fault, the daemon starts."""
     happens, refuses = _FAULTS[seed % len(_FAULTS)]
 
-    def meet(world: World) -> None:
+    def meet(world: FaultWorld) -> None:
         happens(world, chance)
         world.note_met()
 
-    def repair(world: World) -> None:
+    def repair(world: FaultWorld) -> None:
         """As the README says: put it right, or move it away, so that it is rebuilt from the output."""
         if not refuses or world.runs[-1].code != REFUSED:
             return
@@ -142,7 +142,7 @@ def _ledger_fault(chance: random.Random, seed: int) -> Plan:
             for path in _parts(world):
                 path.rename(path.with_name(f"aside-{path.name}"))
 
-    def judge(world: World) -> Sequence[str]:
+    def judge(world: FaultWorld) -> Sequence[str]:
         # A page that belongs to nothing is no damage.
         must = refuses and happens is not _page
         if must and world.runs[2].code != REFUSED and not world.runs[2].killed:
@@ -162,7 +162,7 @@ def _ledger_fault(chance: random.Random, seed: int) -> Plan:
     )
 
 
-def _copies_and_another_exam(world: World) -> None:
+def _copies_and_another_exam(world: FaultWorld) -> None:
     if _ledger(world).exists():
         _unite(world)
         shutil.copyfile(_ledger(world), world.home / "copy")

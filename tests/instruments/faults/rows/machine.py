@@ -20,7 +20,7 @@ from tests.instruments.faults.disk import ALL, READ, Outage, failing, patient
 from tests.instruments.faults.engine import Plan
 from tests.instruments.faults.moments import more_points, once, together
 from tests.instruments.faults.rows.parts import KILLS_AMONG, row, small, small_chunks, wide
-from tests.instruments.faults.world import Action, World, note_met
+from tests.instruments.faults.world import Action, FaultWorld, note_met
 
 NOTHING_HELD: frozenset[str] = frozenset()
 """No fault of the machine is one of an item."""
@@ -107,7 +107,7 @@ def _failing(chance: random.Random, seed: int) -> Plan:
     )  # fmt: skip
 
 
-def _remove(world: World, what: str) -> None:
+def _remove(world: FaultWorld, what: str) -> None:
     directory = world.state / "spool" / what
     if directory.exists():
         shutil.rmtree(directory, ignore_errors=True)
@@ -213,14 +213,14 @@ def _signals_at(at: str, number: signal.Signals, again: bool) -> Callable[[Path]
     return change
 
 
-def _slow_stops(world: World) -> Sequence[str]:
+def _slow_stops(world: FaultWorld) -> Sequence[str]:
     noted = world.home / "stopped"
     if noted.exists() and float(noted.read_text()) > STOPS_WITHIN_S:
         return (f"other: the stop took {noted.read_text()} s",)
     return ()
 
 
-def _left_running(world: World) -> list[str]:
+def _left_running(world: FaultWorld) -> list[str]:
     """Return the children of the daemon that outlived it: they name this world's directory."""
     left = []
     for process in Path("/proc").glob("[0-9]*"):

@@ -18,7 +18,7 @@ from tests.instruments.faults.engine import Plan
 from tests.instruments.faults.rows.machine import _left_running
 from tests.instruments.faults.rows.parts import CHEST, HEAD, row, small
 from tests.instruments.faults.rows.stages import all_of
-from tests.instruments.faults.world import World, note_met
+from tests.instruments.faults.world import FaultWorld, note_met
 from tests.support.phantom import Phantom, slice_of, write_series
 
 POISON = Phantom(seed=38, slices=3, rows=24, columns=24, series_number=8, series_description="POISON")
@@ -112,7 +112,7 @@ def _put_in_place(misdeed: Misdeed, state_dir: Path) -> None:
     convert._limits = lambda *given: replace(limits(*given), output_bytes=OUTPUT_BYTES)
 
 
-def _held_after(world: World, misdeed: Misdeed) -> Sequence[str]:
+def _held_after(world: FaultWorld, misdeed: Misdeed) -> Sequence[str]:
     """The poisoned series was tried so often, and is held with its reason and a remedy."""
     found = _ask(
         world,
@@ -128,7 +128,7 @@ def _held_after(world: World, misdeed: Misdeed) -> Sequence[str]:
     return []
 
 
-def _little_left(world: World) -> Sequence[str]:
+def _little_left(world: FaultWorld) -> Sequence[str]:
     left = {path: path.stat().st_size for path in (world.state / "spool").rglob("*") if path.is_file()}
     if sum(left.values()) > LEFT_AT_MOST_BYTES:
         return [f"other: {sum(left.values())} bytes are left in the spool: {sorted(left)[:3]}"]
@@ -222,7 +222,7 @@ def _with_odd_names(root: Path, names: Sequence[str]) -> None:
         path.rename(folder / name)
 
 
-def _rename(world: World, names: Sequence[str]) -> None:
+def _rename(world: FaultWorld, names: Sequence[str]) -> None:
     """Another series comes, and its files get their names in the browser before the daemon looks."""
     folder = world.source / "Exam P"
     paths = write_series(folder, replace(POISON, slices=len(names)))
@@ -232,7 +232,7 @@ def _rename(world: World, names: Sequence[str]) -> None:
         world.patch(file_id, {"name": name})
 
 
-def _safe_paths(world: World) -> Sequence[str]:
+def _safe_paths(world: FaultWorld) -> Sequence[str]:
     """No name of Drive's is one of a local file: neither in the state, nor beside it."""
     paths = [path.relative_to(world.home) for path in world.home.rglob("*") if world.root not in path.parents]
     odd = [path for path in paths if not all(_SAFE.fullmatch(part) for part in path.parts)]
@@ -242,7 +242,7 @@ def _safe_paths(world: World) -> Sequence[str]:
 # ── judging ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _delivered(world: World, *, but: str, count: int) -> Sequence[str]:
+def _delivered(world: FaultWorld, *, but: str, count: int) -> Sequence[str]:
     """Every series but that one is delivered, whole as the judge has seen already, and there are so many."""
     rows = _ask(
         world, "SELECT series_instance_uid, delivered_n FROM series WHERE series_instance_uid != ?", but
@@ -251,7 +251,7 @@ def _delivered(world: World, *, but: str, count: int) -> Sequence[str]:
     return [] if delivered == count else [f"lost: {delivered} healthy series are delivered, not {count}"]
 
 
-def _ask(world: World, sql: str, *values: object) -> list[tuple[object, ...]]:
+def _ask(world: FaultWorld, sql: str, *values: object) -> list[tuple[object, ...]]:
     ledger = sqlite3.connect(f"file:{world.state / 'ledger.sqlite3'}?mode=ro", uri=True)
     try:
         return ledger.execute(sql, values).fetchall()

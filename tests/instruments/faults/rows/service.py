@@ -20,11 +20,11 @@ from tests.instruments.faults.moments import together
 from tests.instruments.faults.rows.login import DRIVE_SCOPE, logged_in, login
 from tests.instruments.faults.rows.parts import CHEST, row, small
 from tests.instruments.faults.rows.stages import all_of, another_exam, once, patient, variant
-from tests.instruments.faults.world import World, note_met
+from tests.instruments.faults.world import FaultWorld, note_met
 from tests.support.phantom import write_series
 
 Rule = dict[str, Any]
-Judge = Callable[[World], Sequence[str]]
+Judge = Callable[[FaultWorld], Sequence[str]]
 WAITS = ("", "0", "-1", "864000", "date:+864000", "date:-30", "soon", "30")
 """What `Retry-After` says: nothing, nonsense, ten days, ten days as a date, the past, half a minute."""
 STORM_S = 600.0
@@ -36,14 +36,14 @@ FULL_S = 900.0
 # ── what must come out ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _faulty(world: World, *kinds: str) -> list[dict[str, Any]]:
+def _faulty(world: FaultWorld, *kinds: str) -> list[dict[str, Any]]:
     return [entry for entry in world.requests() if "fault" in entry and (not kinds or entry["kind"] in kinds)]
 
 
 def not_busy(most_per_minute: float) -> Judge:
     """Return a judge: requests that met the fault came no faster than that, apart from a first burst."""
 
-    def judge(world: World) -> Sequence[str]:
+    def judge(world: FaultWorld) -> Sequence[str]:
         met = _faulty(world)
         if not met:
             return ()
@@ -59,7 +59,7 @@ def not_busy(most_per_minute: float) -> Judge:
 def loud(scope: str) -> Judge:
     """Return a judge: the suspension was said once, and its end; both by the process that lived through it."""
 
-    def judge(world: World) -> Sequence[str]:
+    def judge(world: FaultWorld) -> Sequence[str]:
         if world.kills:
             return ()  # another process, another word
         suspended, resumed = world.log.count(f"{scope} suspended"), world.log.count(f"{scope} resumed")
@@ -70,7 +70,7 @@ def loud(scope: str) -> Judge:
     return judge
 
 
-def one_process(world: World) -> Sequence[str]:
+def one_process(world: FaultWorld) -> Sequence[str]:
     """Without a kill, the process that met the fault ended idle: nobody had to start another one."""
     if world.kills or world.runs[0].code == 0:
         return ()
@@ -80,7 +80,7 @@ def one_process(world: World) -> Sequence[str]:
 def went_on(kind: str, *, while_refused: str) -> Judge:
     """Return a judge: requests of a kind were answered between the first and the last refusal of another."""
 
-    def judge(world: World) -> Sequence[str]:
+    def judge(world: FaultWorld) -> Sequence[str]:
         refused = [entry["seq"] for entry in _faulty(world) if re.search(while_refused, entry["kind"])]
         if world.kills or len(refused) < 2:
             return ()
@@ -160,7 +160,7 @@ def _full(_: random.Random, seed: int) -> Plan:
 def _full_folder() -> Plan:
     """The first folder that something is to be moved into is full; the other exam's is not."""
 
-    def fill(world: World) -> None:
+    def fill(world: FaultWorld) -> None:
         mirrors = [item for item in world.tree().live() if item.kind == "mirror" and item.name == "CT"]
         world.drive.script(
             {
@@ -183,7 +183,7 @@ def _full_folder() -> Plan:
     )
 
 
-def _other_folder_went_on(world: World) -> Sequence[str]:
+def _other_folder_went_on(world: FaultWorld) -> Sequence[str]:
     """The other exam became visible, be it just before, long before room was made."""
     refused = [entry["seq"] for entry in _faulty(world, "update")]
     moved = [
@@ -197,27 +197,27 @@ def _other_folder_went_on(world: World) -> Sequence[str]:
 # ── 30: who we are ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _log_in_again(world: World) -> None:
+def _log_in_again(world: FaultWorld) -> None:
     world.drive.clear_faults()
     login(world.home, world.drive.endpoint)
 
 
-def _revoke(world: World) -> None:
+def _revoke(world: FaultWorld) -> None:
     """The person takes the consent back: no token of any kind is good any more."""
     world.drive.revoke_tokens()
 
 
-def _refuse_refreshes(world: World) -> None:
+def _refuse_refreshes(world: FaultWorld) -> None:
     world.drive.script({"action": "invalid_grant", "times": -1}, seed=world.seed)
     world.drive.expire_access_tokens()
 
 
-def _narrow(world: World) -> None:
+def _narrow(world: FaultWorld) -> None:
     """Somebody logged in, and left a box unticked: nothing may be written."""
     login(world.home, world.drive.endpoint, DRIVE_SCOPE + ".readonly")
 
 
-def _token_server_down(world: World) -> None:
+def _token_server_down(world: FaultWorld) -> None:
     fault: Rule = {"path": "/token", "method": "POST", "until_s": 200.0, "times": -1}
     how = variant(world.seed // 4, ({"status": 503}, {"action": "cut_before"}, {"action": "html"}))
     world.drive.script({**fault, **how}, seed=world.seed)
@@ -238,7 +238,7 @@ def _login_lost(chance: random.Random, seed: int) -> Plan:
     lost = once(lose)
     asked: list[int] = []
 
-    def again(world: World) -> None:
+    def again(world: FaultWorld) -> None:
         """A person notices after some probes."""
         asked.extend([1] * _is_suspended(world))
         if lose is not _token_server_down and len(asked) == 4:
@@ -259,7 +259,7 @@ def _login_lost(chance: random.Random, seed: int) -> Plan:
     )
 
 
-def _is_suspended(world: World) -> bool:
+def _is_suspended(world: FaultWorld) -> bool:
     return world.log.count(" suspended: ") > world.log.count(" resumed")
 
 
@@ -335,7 +335,7 @@ def _slow(chance: random.Random, seed: int) -> Plan:
     )
 
 
-def _others_go_on(world: World) -> Sequence[str]:
+def _others_go_on(world: FaultWorld) -> Sequence[str]:
     """While one download is stalled, others are asked for and answered."""
     for slow in _faulty(world, "download"):
         until = slow.get("ended_epoch_s", float("inf"))

@@ -13,7 +13,7 @@ from tests.instruments.crash.tree import Item
 from tests.instruments.faults.engine import GOES_ON, Plan
 from tests.instruments.faults.rows.parts import CHEST, feed_only, row, small
 from tests.instruments.faults.rows.stages import another_exam, both, once, step_points, variant
-from tests.instruments.faults.world import Action, World
+from tests.instruments.faults.world import Action, FaultWorld
 from tests.support.phantom import write_series
 
 Rule = dict[str, Any]
@@ -25,7 +25,7 @@ OUT_OF_PATIENCE = 200
 """More polls than a run of these exams makes, however the feed misbehaves."""
 
 
-def _known(world: World) -> set[str]:
+def _known(world: FaultWorld) -> set[str]:
     """Return the md5 of every content that the ledger knows."""
     ledger = sqlite3.connect(f"file:{world.state / 'ledger.sqlite3'}?mode=ro", uri=True)
     try:
@@ -54,46 +54,46 @@ STAGES = (
 )
 
 
-def _rename(world: World) -> None:
+def _rename(world: FaultWorld) -> None:
     (world.root / SLICE).rename((world.root / SLICE).with_name("another-name.dcm"))
 
 
-def _rename_exam(world: World) -> None:
+def _rename_exam(world: FaultWorld) -> None:
     (world.root / EXAM).rename(world.source / "Exam Renamed")
 
 
-def _move_out(world: World) -> None:
+def _move_out(world: FaultWorld) -> None:
     target = world.root / "Elsewhere" / "moved-out.dcm"
     target.parent.mkdir(exist_ok=True)
     (world.root / SLICE).rename(target)
 
 
-def _move_exam_out(world: World) -> None:
+def _move_exam_out(world: FaultWorld) -> None:
     (world.root / "Elsewhere").mkdir(exist_ok=True)
     (world.root / EXAM).rename(world.root / "Elsewhere" / "Exam A")
 
 
-def _delete(world: World) -> None:
+def _delete(world: FaultWorld) -> None:
     (world.root / SLICE).unlink()
 
 
-def _delete_exam(world: World) -> None:
+def _delete_exam(world: FaultWorld) -> None:
     shutil.rmtree(world.root / EXAM)
 
 
-def _trash(world: World) -> None:
+def _trash(world: FaultWorld) -> None:
     world.trash(SLICE)
 
 
-def _trash_exam(world: World) -> None:
+def _trash_exam(world: FaultWorld) -> None:
     world.trash(EXAM)
 
 
-def _take_access(world: World) -> None:
+def _take_access(world: FaultWorld) -> None:
     world.drive.flag(world.item(SLICE).file_id, no_access=True)
 
 
-def _give_access_back(world: World) -> None:
+def _give_access_back(world: FaultWorld) -> None:
     for item in world.tree().items.values():
         if item.name == Path(SLICE).name:
             world.drive.flag(item.file_id, no_access=False)
@@ -115,7 +115,7 @@ LEAVES: tuple[Action, ...] = (
 def _input_leaves(chance: random.Random, seed: int) -> Plan:
     """A slice, or its whole exam. What is left of the series is delivered; what was settled before, is as it was."""
     leaves = variant(seed, LEAVES)
-    happens = once(both(leaves, World.scan))
+    happens = once(both(leaves, FaultWorld.scan))
     moment: Mapping[str, Action] = {chance.choice(STAGES): happens}
     return Plan(
         fill=small,
@@ -139,7 +139,7 @@ def _told_again_and_again(chance: random.Random, seed: int) -> Plan:
     )
     first, second, third = (variant(seed + 2 * shift, tales) for shift in range(3))
 
-    def news(world: World) -> None:
+    def news(world: FaultWorld) -> None:
         another_exam(world)
         for path in sorted(world.source.rglob("*.dcm"))[::2]:
             world.drive.view(world.item(str(path.relative_to(world.root))).file_id)
@@ -166,7 +166,7 @@ def _not_told(chance: random.Random, _: int) -> Plan:
     """The feed swallows every entry of a new series; a later crawl finds it."""
     unknown: list[bool] = []
 
-    def note(world: World) -> None:
+    def note(world: FaultWorld) -> None:
         if not world.runs[-1].killed:
             unknown.append(world.item("DICOM/Exam B/chest-1.dcm").md5_checksum not in _known(world))
 
@@ -201,7 +201,7 @@ BAD_TOKENS: tuple[Rule, ...] = (
 def _bad_tokens(_: random.Random, seed: int) -> Plan:
     """Refused, missing, the same one again, an empty page before the last; once or for a while."""
 
-    def few_polls(world: World) -> Sequence[str]:
+    def few_polls(world: FaultWorld) -> Sequence[str]:
         polls = sum(entry["kind"] == "changes" for entry in world.requests())
         return () if polls < OUT_OF_PATIENCE else (f"other: the feed was asked {polls} times",)
 
@@ -233,7 +233,7 @@ def _large(root: Path) -> None:
 def _large_folder_moved_in(_: random.Random, __: int) -> Plan:
     """One entry tells of it, none of what is inside."""
 
-    def move_in(world: World) -> None:
+    def move_in(world: FaultWorld) -> None:
         world.note_met()
         (world.root / "Elsewhere" / "Archive").rename(world.source / "Archive")
 
@@ -247,13 +247,13 @@ def _own_output(_: random.Random, seed: int) -> Plan:
     """Results stand in the feed; people move one into the source, or a whole delivery. None becomes an input."""
     taken: dict[str, tuple[str, str]] = {}
 
-    def seen(world: World) -> None:
+    def seen(world: FaultWorld) -> None:
         """The next poll reads all that the first run made."""
         if any(effect["source"] == "api" for effect in world.drive.history()):
             world.note_met()
 
     def into_source(is_taken: Callable[[Item], bool]) -> Action:
-        def step(world: World) -> None:
+        def step(world: FaultWorld) -> None:
             seen(world)
             exam = world.item(EXAM).file_id
             for item in filter(is_taken, world.tree().live()):
@@ -262,11 +262,11 @@ def _own_output(_: random.Random, seed: int) -> Plan:
 
         return step
 
-    def put_back(world: World) -> None:
+    def put_back(world: FaultWorld) -> None:
         for file_id, (exam, parent) in taken.items():
             world.patch(file_id, {}, f"addParents={parent}&removeParents={exam}")
 
-    def nothing_of_ours(world: World) -> Sequence[str]:
+    def nothing_of_ours(world: FaultWorld) -> Sequence[str]:
         made = {item.file_id for item in world.tree().items.values() if item.ours}
         ledger = sqlite3.connect(f"file:{world.state / 'ledger.sqlite3'}?mode=ro", uri=True)
         try:
@@ -307,7 +307,7 @@ def _listings_lag(chance: random.Random, seed: int) -> Plan:
         ),
     )
 
-    def caught_up(world: World) -> None:
+    def caught_up(world: FaultWorld) -> None:
         world.note_met()
         world.later(lag_s)
 

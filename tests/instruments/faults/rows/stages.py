@@ -11,7 +11,7 @@ from daemon.service.standing import Standing
 from daemon.steps.pipeline import STEPS
 from tests.instruments.crash.points import Points
 from tests.instruments.faults.rows.parts import CHEST
-from tests.instruments.faults.world import Action, World
+from tests.instruments.faults.world import Action, FaultWorld
 from tests.support.phantom import Phantom, slice_of
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ def once(do: Action) -> Action:
     """Return what people do one time, however often the moment comes; it counts as a fault that happened."""
     done: list[bool] = []
 
-    def step(world: World) -> None:
+    def step(world: FaultWorld) -> None:
         if not done:
             done.append(True)
             world.note_met()
@@ -40,7 +40,7 @@ def once(do: Action) -> Action:
 def both(*steps: Action) -> Action:
     """Return one step that does all of these."""
 
-    def step(world: World) -> None:
+    def step(world: FaultWorld) -> None:
         for each in steps:
             each(world)
 
@@ -50,7 +50,7 @@ def both(*steps: Action) -> Action:
 # ── what people do ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def another_exam(world: World, folder: str = "Exam B", phantom: Phantom = CHEST) -> None:
+def another_exam(world: FaultWorld, folder: str = "Exam B", phantom: Phantom = CHEST) -> None:
     """Drop a series, file by file, into a folder of its own in the source."""
     target = world.source / folder
     target.mkdir(parents=True, exist_ok=True)
@@ -91,6 +91,6 @@ def patient(_: Path) -> None:
 # ── judging ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def all_of(*judges: Callable[[World], Sequence[str]]) -> Callable[[World], Sequence[str]]:
+def all_of(*judges: Callable[[FaultWorld], Sequence[str]]) -> Callable[[FaultWorld], Sequence[str]]:
     """Return a judge that says what all of these say."""
     return lambda world: [text for judge in judges for text in judge(world)]

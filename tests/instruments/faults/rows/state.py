@@ -16,7 +16,7 @@ from tests.instruments.faults.engine import Plan, carry_out
 from tests.instruments.faults.outcome import Outcome, Row
 from tests.instruments.faults.rows.parts import KILLS_AMONG, row, small
 from tests.instruments.faults.rows.stages import all_of, once, step_points, variant
-from tests.instruments.faults.world import Action, World
+from tests.instruments.faults.world import Action, FaultWorld
 
 MOMENTS = (
     "step:SEEN:before#2",
@@ -40,11 +40,11 @@ def _second_on_one_state(chance: random.Random) -> Plan:
     """The second one is turned away at once, and disturbs nothing."""
     codes: list[int] = []
 
-    def second(world: World) -> None:
+    def second(world: FaultWorld) -> None:
         codes.append(world.run().code)
         world.runs.pop()
 
-    def turned_away(world: World) -> Sequence[str]:
+    def turned_away(world: FaultWorld) -> Sequence[str]:
         return [f"other: the second daemon ended with {code}" for code in codes if code != LOCKED]
 
     moment = {chance.choice(MOMENTS): once(second)}
@@ -54,7 +54,7 @@ def _second_on_one_state(chance: random.Random) -> Plan:
 def _two_machines(chance: random.Random) -> Plan:
     """Each with its own state: the second one runs from beginning to end at some moment of the first."""
 
-    def second(world: World) -> None:
+    def second(world: FaultWorld) -> None:
         world.config["state.dir"] = "state-of-another"
         try:
             world.run()
@@ -70,7 +70,7 @@ def _two_machines(chance: random.Random) -> Plan:
     return Plan(fill=fill, change=step_points, meanwhile=(moment, moment), judge=_nothing_overwritten)
 
 
-def _nothing_overwritten(world: World) -> Sequence[str]:
+def _nothing_overwritten(world: FaultWorld) -> Sequence[str]:
     """A result or manifest never gets another content, nor goes, by the hand of the other daemon."""
     return [
         f"other: {effect['op']} of {effect['name']}, which was delivered"
@@ -82,7 +82,7 @@ def _nothing_overwritten(world: World) -> Sequence[str]:
     ]
 
 
-def _in_staging(world: World, folder_id: str) -> bool:
+def _in_staging(world: FaultWorld, folder_id: str) -> bool:
     tree = world.tree()
     return (
         any(step.kind == "staging" for step in tree.way(tree.items[folder_id]))
@@ -132,7 +132,7 @@ def _spool_altered(chance: random.Random, seed: int) -> Plan:
     how_many = chance.choice([1, 100])
     done: list[Path] = []
 
-    def alter(world: World) -> None:
+    def alter(world: FaultWorld) -> None:
         if done:
             return
         there = sorted(
@@ -190,7 +190,7 @@ class _Wrapped:
         return getattr(nifti, name)
 
 
-def _results(world: World) -> dict[tuple[str, ...], tuple[str, str]]:
+def _results(world: FaultWorld) -> dict[tuple[str, ...], tuple[str, str]]:
     """Return (series, n, attempt, name) → (id, sha256) of results that have their ids."""
     path = world.state / "ledger.sqlite3"
     if not path.exists():
@@ -211,12 +211,12 @@ def _never_agree(chance: random.Random, seed: int) -> Plan:
     reserved: dict[tuple[str, ...], tuple[str, str]] = {}
     lost = bool(seed // 2 % 2)
 
-    def note(world: World) -> None:
+    def note(world: FaultWorld) -> None:
         reserved.update(_results(world))
         if lost and reserved and world.runs[-1].killed:
             shutil.rmtree(world.state / "spool" / "out")
 
-    def same(world: World) -> Sequence[str]:
+    def same(world: FaultWorld) -> Sequence[str]:
         now = _results(world)
         known = {file_id for file_id, _ in now.values()}
         wrong = []

@@ -22,7 +22,7 @@ from tests.instruments.faults.rows.parts import (
     small_chunks,
     wide,
 )
-from tests.instruments.faults.world import Action, World
+from tests.instruments.faults.world import Action, FaultWorld
 from tests.support.phantom import slice_of
 
 NOTHING: frozenset[str] = frozenset()
@@ -84,7 +84,7 @@ def _logged_out(chance: random.Random, seed: int) -> Plan:
     out: Rule = {"action": "unauthorized", "times": chance.randint(1, 2)}
     kind = ("upload_chunk", "download")[seed % 2]
 
-    def few_refreshes(world: World) -> Sequence[str]:
+    def few_refreshes(world: FaultWorld) -> Sequence[str]:
         refreshed = sum(entry["path"] == "/token" for entry in world.drive.every_request())
         # One for each refused request, one for the login that the run began with.
         most = 1 + len(world.runs) + sum("fault" in entry for entry in world.requests())
@@ -132,7 +132,7 @@ def _id_taken(chance: random.Random, seed: int) -> Plan:
         "after": chance.randint(0, RESULTS - 1),
     }
 
-    def never_touched(world: World) -> Sequence[str]:
+    def never_touched(world: FaultWorld) -> Sequence[str]:
         """What became somebody else's under our id is let be, but for its folder in staging, which is trashed."""
         theirs = {effect["file_id"] for effect in world.drive.history() if effect["source"] == "people"}
         return [
@@ -185,12 +185,12 @@ def _flipped(chance: random.Random, seed: int) -> Plan:
     )
 
 
-def _wait(world: World) -> None:
+def _wait(world: FaultWorld) -> None:
     """Longer than any item waits for its next try."""
     world.later(1000.0)
 
 
-def _made_of_what_it_says(world: World) -> Sequence[str]:
+def _made_of_what_it_says(world: FaultWorld) -> Sequence[str]:
     """Every volume that ever went up, not only the last one, holds the pixels of the inputs in its manifest."""
     contents = list(world.contents.iterdir())
     by_sha256 = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in contents}
@@ -215,7 +215,7 @@ def _made_of_what_it_says(world: World) -> Sequence[str]:
 
 
 def _is_held(code: str) -> Any:
-    def held(world: World) -> Sequence[str]:
+    def held(world: FaultWorld) -> Sequence[str]:
         ledger = sqlite3.connect(f"file:{world.state / 'ledger.sqlite3'}?mode=ro", uri=True)
         try:
             found = ledger.execute(
@@ -247,7 +247,7 @@ def _once(side: str, number: int, act: Action) -> list[dict[str, Action]]:
     """Return what happens at that download; if a kill comes before it, at the first one of the next run."""
     done: list[bool] = []
 
-    def first_time(world: World) -> None:
+    def first_time(world: FaultWorld) -> None:
         if not done:
             done.append(True)
             act(world)
@@ -257,7 +257,7 @@ def _once(side: str, number: int, act: Action) -> list[dict[str, Action]]:
     return [{f"transmit:download:{side}#{at}": first_time} for at in (number, 1)]
 
 
-def _replace_slice(world: World) -> None:
+def _replace_slice(world: FaultWorld) -> None:
     """Other pixels under the same UIDs: even the size is the same."""
     other = replace(
         HEAD,
@@ -270,7 +270,7 @@ def _replace_slice(world: World) -> None:
     slice_of(other, 2).save_as(path, enforce_file_format=True)
 
 
-def _replace_wide(world: World) -> None:
+def _replace_wide(world: FaultWorld) -> None:
     wide(world.root, seed=2)
 
 
