@@ -33,6 +33,7 @@ ORDER: dict[str, list[set[str]]] = {
         {"intake", "recover"},
         {"settle", "convert", "deliver"},
         {"read"},
+        {"inputs"},
         {"context"},
         {"tree", "presence", "links"},
     ],

@@ -24,7 +24,7 @@ from daemon.rules.model import InputRef, Verdict, Volume
 from daemon.rules.outcomes import Converted, Ignored, MadeResult
 from daemon.rules.series import Member, Selection, folder_name, renumbering, select
 from daemon.steps.context import Context
-from daemon.steps.read import fetch_inputs
+from daemon.steps.inputs import fetch_inputs, input_path
 
 CONVERTER_TRIES = 3
 """So often may a converter crash, hang or run out of memory; then the series is held."""
@@ -51,7 +51,7 @@ def convert(context: Context, revision: RevisionRow) -> Converted | Ignored:
         )
     if selection.ignored_reason:
         return Ignored(selection.ignored_reason, selection.dropped)
-    input_bytes = sum(_path(context, member.ref).stat().st_size for member in selection.kept)
+    input_bytes = sum(input_path(context, member.ref).stat().st_size for member in selection.kept)
     key = (revision.series_id, revision.n, revision.attempt)
     with context.spool.reserve(input_bytes):
         work = context.spool.working_dir(*key)
@@ -74,7 +74,7 @@ def _members(context: Context, revision: RevisionRow) -> list[Member]:
     for entry in context.ledger.revisions.inputs(*revision.key):
         row = context.ledger.files.get(entry.file_id, entry.head_revision_id)
         assert row is not None  # a row is never deleted
-        path = context.spool.input_path(entry.file_id, entry.head_revision_id)
+        path = input_path(context, entry)
         if _md5(path) != entry.md5_checksum:
             raise _altered(context, entry)
         try:
@@ -93,10 +93,6 @@ def _altered(context: Context, entry: InputRow) -> Transient:
     return Transient(
         Code.SPOOL_ALTERED, f"the spooled bytes of file {entry.file_id} changed: fetching them again"
     )
-
-
-def _path(context: Context, ref: InputRef) -> Path:
-    return context.spool.input_path(ref.file_id, ref.head_revision_id)
 
 
 def _keep_the_log(work: Path) -> None:
@@ -155,7 +151,7 @@ def _prepare(context: Context, selection: Selection, work: Path) -> list[tuple[s
     inputs = []
     left_bytes = context.spool.most_bytes()
     for index, member in enumerate(selection.kept):
-        path = _path(context, member.ref)
+        path = input_path(context, member.ref)
         if numbers or not member.instance.preamble:
             rewritten = work / f"{index:06d}.part10"
             number = numbers[index] if numbers else None
