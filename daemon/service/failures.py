@@ -116,10 +116,10 @@ class Failures:
         """Suspend deliveries into an output folder that takes nothing more; return whether there is such a folder."""
         if self._stopping() or not isinstance(exc, Transient) or exc.scope is not Scope.FOLDER:
             return False
-        home_id = self._context.ledger.series.get(row.series_id).mirrored_folder_id
-        if home_id:
-            suspend_folder(self._context, home_id, exc)
-        return bool(home_id)
+        mirrored_id = self._context.ledger.series.get(row.series_id).mirrored_folder_id
+        if mirrored_id:
+            suspend_folder(self._context, mirrored_id, exc)
+        return bool(mirrored_id)
 
 
 def _code(exc: Exception) -> Code:

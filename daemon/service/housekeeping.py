@@ -13,7 +13,7 @@ from daemon.service.leftovers import sweep_unfinished
 from daemon.service.parts import Parts
 from daemon.service.suspensions import suspend_loop
 from daemon.steps.deliver.held import held_rows, update_held
-from daemon.steps.deliver.orphans import sweep_litter
+from daemon.steps.deliver.orphans import sweep_orphans
 from daemon.steps.links import links_of
 
 
@@ -36,7 +36,7 @@ class Housekeeping:
             sweep_unfinished(context, parts.workers)
             if parts.rebuild.required or context.breakers.allowance(Scope.UPLOADS, context.clock.now()) == 0:
                 return False
-            sweep_litter(context)
+            sweep_orphans(context)
             update_held(context, held_rows(context.ledger), links_of(context.settings, context.drive))
         except (Trouble, OSError) as exc:
             trouble = exc if isinstance(exc, Trouble) else of_the_disk(exc)

@@ -181,7 +181,7 @@ class Workers:
         ):
             if row.key in self._running:
                 continue
-            if lane is Lane.DELIVER and not folders.may_try(self._home_id(row), now):
+            if lane is Lane.DELIVER and not folders.may_try(self._mirrored_id(row), now):
                 continue
             self._start(lane, row.key, partial(self._revision, row))
             started += 1
@@ -189,7 +189,7 @@ class Workers:
                 break
         return started
 
-    def _home_id(self, row: RevisionRow) -> str:
+    def _mirrored_id(self, row: RevisionRow) -> str:
         """Return the source folder whose output folder a delivery goes into; empty while it is not fixed."""
         return self._context.ledger.series.get(row.series_id).mirrored_folder_id
 

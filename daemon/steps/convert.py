@@ -196,7 +196,7 @@ def _result(path: Path) -> MadeResult:
 
 def _md5(path: Path) -> str:
     md5 = hashlib.md5(usedforsecurity=False)
-    # A sector that cannot be read is an input that is gone: what Drive has is fetched anew.
+    # A sector that cannot be read is an input that is gone: it is downloaded again.
     with suppress(OSError), path.open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             md5.update(chunk)

@@ -197,7 +197,7 @@ def _make(drive: Drive, ledger: Ledger, parent_id: str, name: str, clock: Clock)
     if deliveries.pooled_ids(clock.now() - 86_400) == 0:
         deliveries.add_to_pool(drive.generate_ids(10), clock.now())
     folder = deliveries.made_item(parent_id, f"output:{name}")
-    logger.info("Making the output folder {}", folder.item_id)
+    logger.info("Making a folder of the output path: {}", folder.item_id)
     try:
         made = drive.create_folder(file_id=folder.item_id, name=name, parent_id=parent_id, properties={})
     except Refused as exc:

@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 
 LASTS_S = 1.0
-"""About what lies between a question and the request that goes by its answer; what comes of that is looked at as well."""
+"""About the time between a question and the request that relies on its answer; the result of that is checked too."""
 _AT_MOST = 10_000
 
 
 class PresenceCache:
-    """Folders that Drive showed alive and outside the trash, each for `LASTS_S`. Safe to use from several threads.
+    """Folders that Drive showed present and outside the trash, each for `LASTS_S`. Safe to use from several threads.
 
-    People may have overtaken a sighting: who goes by one looks at what came of it, and `forget`s it when in doubt.
+    An entry may be out of date: who relies on it checks the result of the request, and `forget`s it when in doubt.
 
     Args:
         clock: seconds that never go back.
@@ -28,7 +28,7 @@ class PresenceCache:
     def saw(self, folder_id: str) -> None:
         """Drive's answer of just now shows that the folder is there, and not in the trash."""
         with self._lock:
-            # Behind all others: the oldest sighting stands first.
+            # Behind all others: the oldest entry stands first.
             self._seen_s.pop(folder_id, None)
             self._seen_s[folder_id] = self._clock()
             if len(self._seen_s) > _AT_MOST:
@@ -41,6 +41,6 @@ class PresenceCache:
             return seen_s is not None and self._clock() - seen_s <= LASTS_S
 
     def forget(self, folder_id: str) -> None:
-        """Something contradicts the sighting: the next one who needs the folder asks Drive."""
+        """Something contradicts the entry: the next one who needs the folder asks Drive."""
         with self._lock:
             self._seen_s.pop(folder_id, None)

@@ -14,8 +14,8 @@ from daemon.rules.model import File
 from daemon.rules.outcomes import Abandoned, Delivered
 from daemon.steps.context import Context
 from daemon.steps.deliver import folders, uploads
-from daemon.steps.deliver.job import AttemptLost, Job, is_whole
-from daemon.steps.deliver.plan import Disown, MoveIn, Plan, Trash, Update, Upload, fault_of, plan_delivery
+from daemon.steps.deliver.job import AttemptLost, Job, is_complete
+from daemon.steps.deliver.plan import Forget, MoveIn, Plan, Trash, Update, Upload, fault_of, plan_delivery
 
 STAGED_S = 10.0
 """How long Drive's word that a folder is in staging counts: the daemon alone works there."""
@@ -35,7 +35,7 @@ def deliver(context: Context, revision: RevisionRow) -> Delivered | Abandoned:
         else:
             _revise(job)
     except AttemptLost as exc:
-        logger.warning("The attempt is given up before it was published ({})", exc.reason)
+        logger.warning("The attempt to deliver was abandoned before it was published: {}", exc.reason)
         return Abandoned(exc.reason)
     except NotThere as exc:
         # It was there a moment ago: the next try looks at everything again, and decides.
@@ -53,12 +53,14 @@ def _publish(job: Job) -> None:
     seen_epoch_s = job.context.clock.now()
     if not folders.is_staged(job, folder):
         if not pending and (folder.explicitly_trashed or not folder.trashed):
-            # Moved before a crash, by us or by a person: a whole delivery is followed by its id. In the trash only
+            # Moved before a crash, by us or by a person: a complete delivery is followed by its id. In the trash only
             # because it came into a folder that is: nobody would find it there, and nobody threw it away.
             return
         if not folder.parents:
             raise AttemptLost(AbandonReason.ELSEWHERE)
-        logger.warning("{} is not in staging, and not delivered; it goes back", folder.file_id)
+        logger.warning(
+            "The folder {} is neither in staging nor delivered: it is moved back into staging", folder.file_id
+        )
         root_id = folders.staging_root(job.context)
         folder = job.context.drive.move(folder.file_id, to=root_id, from_=folder.parents[0])
     if folder.trashed:
@@ -69,11 +71,11 @@ def _publish(job: Job) -> None:
     if not _make_visible(job, folder, seen_epoch_s):
         # Something was not as it had been seen: now nothing counts but what Drive says.
         _make_visible(job, folder, 0.0, surely=True)
-    logger.info("Delivered {} results into {}", len(job.results), folder.file_id)
+    logger.info("Delivered {} results into the folder {}", len(job.results), folder.file_id)
 
 
 def _make_visible(job: Job, folder: File, seen_epoch_s: float, *, surely: bool = False) -> bool:
-    """Move a whole delivery from staging into a folder where people see it; return whether it is there.
+    """Move a complete delivery from staging into a folder where people see it; return whether it is there.
 
     Parents are read before the move: an earlier one may have had its effect, and people move things too. What Drive
     said of the folder some seconds ago, and of the target a moment ago, is as good, since the answer to the move tells
@@ -97,15 +99,17 @@ def _make_visible(job: Job, folder: File, seen_epoch_s: float, *, surely: bool =
         presence.forget(target_id)
         if surely or isinstance(exc, Transient) or exc.scope not in (Scope.ITEM, Scope.FOLDER):
             raise
-        logger.debug("The move of {} was refused ({}); looking again", folder.file_id, exc.code)
+        logger.debug("Drive refused the move of {} ({}): it is looked at again", folder.file_id, exc.code)
         return False
     if target_id in moved.parents and not moved.trashed:
-        # No sighting of the target: that it is in the trash may show late here. Its own flag is read before the move.
+        # This does not show that the target is alive: its trash flag may come late here. Its own flag is read before the move.
         return True
     presence.forget(target_id)
     if target_id in moved.parents:
         # It, or the target, was trashed meanwhile. Drive takes a delivery into the trash, and nobody would find it there.
-        logger.warning("{} came into the trash; it goes back into staging", folder.file_id)
+        logger.warning(
+            "The delivery {} was moved into a trashed folder: it is moved back into staging", folder.file_id
+        )
         drive.move(folder.file_id, to=folders.staging_root(job.context), from_=target_id)
     if surely:
         raise Transient(Code.MOVED_MEANWHILE, f"{folder.file_id} was moved and reads otherwise")
@@ -113,7 +117,7 @@ def _make_visible(job: Job, folder: File, seen_epoch_s: float, *, surely: bool =
 
 
 def _check_spool(job: Job, results: Sequence[ResultRow]) -> None:
-    if not is_whole(job.directory, results):
+    if not is_complete(job.directory, results):
         raise AttemptLost(AbandonReason.SPOOL_ALTERED)
 
 
@@ -137,7 +141,9 @@ def _revise(job: Job) -> None:
     _carry_out(job, plan, folder_id)
     if job.revision.staging_folder_id:
         job.context.ledger.deliveries.add_orphan(job.revision.staging_folder_id)
-    logger.info("Brought {} to revision {} with {} actions", folder_id, job.revision.n, len(plan.actions))
+    logger.info(
+        "Updated the delivery {} to revision {} with {} actions", folder_id, job.revision.n, len(plan.actions)
+    )
 
 
 def _adopt(job: Job, folder_id: str) -> None:
@@ -146,9 +152,9 @@ def _adopt(job: Job, folder_id: str) -> None:
     First of all: were the revision held or given up now, nobody would know of them any more.
     """
     deliveries = job.context.ledger.deliveries
-    owned = deliveries.current_results(job.series.series_id)
+    current = deliveries.current_results(job.series.series_id)
     for result in job.results:
-        if result.verified and owned.get(result.name) != result.file_id:
+        if result.verified and current.get(result.name) != result.file_id:
             file = job.look(result.file_id)
             if file is not None and folder_id in file.parents:
                 deliveries.set_current_result(job.series.series_id, result.name, result.file_id)
@@ -156,12 +162,12 @@ def _adopt(job: Job, folder_id: str) -> None:
 
 def _look_and_plan(job: Job, folder_id: str) -> Plan:
     deliveries = job.context.ledger.deliveries
-    owned = deliveries.current_results(job.series.series_id)
+    current = deliveries.current_results(job.series.series_id)
     return plan_delivery(
         results=job.results,
-        owned=owned,
-        seen={file_id: job.look(file_id) for file_id in owned.values()},
-        sent={file_id: deliveries.known_contents(file_id) for file_id in owned.values()},
+        current=current,
+        seen={file_id: job.look(file_id) for file_id in current.values()},
+        known_contents={file_id: deliveries.known_contents(file_id) for file_id in current.values()},
         folder_id=folder_id,
     )
 
@@ -188,7 +194,7 @@ def _carry_out(job: Job, plan: Plan, folder_id: str) -> None:
             case Trash(name=name, file_id=file_id):
                 _trash(job, file_id)
                 deliveries.drop_current_result(series_id, name)
-            case Disown(name=name):
+            case Forget(name=name):
                 deliveries.drop_current_result(series_id, name)
 
 
@@ -204,12 +210,12 @@ def _move_in(job: Job, result: ResultRow, folder_id: str) -> None:
     file = job.look(result.file_id)
     if file is None:
         raise job.unseen(result.file_id, AbandonReason.RESULT_GONE)
-    fault = fault_of(file, result, mark=job.mark, folder_id="")
+    fault = fault_of(file, result, series_tag=job.series_tag, folder_id="")
     if fault or not file.parents:
         raise AttemptLost(fault or AbandonReason.ELSEWHERE)
     if folder_id not in file.parents:
         file = job.context.drive.move(result.file_id, to=folder_id, from_=file.parents[0])
-    if fault := fault_of(file, result, mark=job.mark, folder_id=folder_id):
+    if fault := fault_of(file, result, series_tag=job.series_tag, folder_id=folder_id):
         raise Transient(Code.MOVED_MEANWHILE, f"{result.file_id} was moved and reads otherwise ({fault})")
 
 
@@ -217,4 +223,4 @@ def _trash(job: Job, file_id: str) -> None:
     try:
         job.context.drive.set_trashed(file_id, True)
     except NotThere:
-        logger.debug("{} is gone already", file_id)
+        logger.debug("The result {} is already gone", file_id)

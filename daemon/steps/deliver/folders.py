@@ -52,7 +52,7 @@ def _ensure(context: Context, parent_id: str, key: str, name: str, properties: M
     row = deliveries.known_item(parent_id, key)
     if row is not None and row.made:
         return row.item_id
-    row = ids.with_ids(context, 1, lambda: deliveries.made_item(parent_id, key))
+    row = ids.with_pooled_ids(context, 1, lambda: deliveries.made_item(parent_id, key))
     try:
         folder = context.drive.create_folder(
             file_id=row.item_id, name=name, parent_id=parent_id, properties=properties
@@ -92,7 +92,7 @@ def live_target(job: Job) -> str:
     """Return the output folder in which the delivery is to appear: it is there, and not in the trash.
 
     Drive would accept a delivery into a trashed folder, and nobody would find it. A mirrored folder that a person
-    trashed or deleted is made anew for new deliveries. What Drive said of it to another delivery a moment ago counts.
+    trashed or deleted is made again for new deliveries. What Drive said of it to another delivery a moment ago counts.
 
     Raises:
         Refused: ``OUTPUT_TRASHED``.
@@ -108,18 +108,18 @@ def live_target(job: Job) -> str:
                 job.context.presence.saw(way[-1])
                 return way[-1]
         except NotThere:
-            logger.debug("An output folder is not there")
+            logger.debug("An output folder on the way to the delivery is missing")
         _forget_dead(job, way)
     raise Transient(Code.OUTPUT_UNSEEN, f"the output folder {way[-1]} cannot be read")
 
 
 def _mirrors(job: Job, output_id: str) -> Iterator[str]:
     """Yield the output folders on the way to the delivery, outermost first, each made when it is not there."""
-    context, home_id = job.context, job.series.mirrored_folder_id
-    chain = context.tree.chain(home_id)
+    context, mirrored_id = job.context, job.series.mirrored_folder_id
+    chain = context.tree.chain(mirrored_id)
     if not chain:
         # It left the source after it was fixed: the delivery goes where others of that folder went, if any did.
-        yield from context.ledger.deliveries.mirrors_of(home_id)[:1]
+        yield from context.ledger.deliveries.mirrors_of(mirrored_id)[:1]
         return
     parent_id = output_id
     for source_id in mirrored(chain):
@@ -138,7 +138,7 @@ def _forget_dead(job: Job, way: list[str]) -> None:
             continue
         if folder_id == job.context.places.output_id:
             raise _output_trashed(folder_id)
-        logger.warning("The output folder {} was trashed or deleted; a new one is made", folder_id)
+        logger.warning("The output folder {} was trashed or deleted: a new one is made", folder_id)
         job.context.presence.forget(folder_id)
         job.context.ledger.deliveries.forget_item(folder_id)
         return
@@ -184,7 +184,7 @@ def staging_folder(job: Job, kind: markers.Kind, *, begun: bool) -> File:
             file_id=folder_id,
             name=job.series.folder_name,
             parent_id=root_id,
-            properties=markers.of_folder(kind, job.mark, job.revision.n),
+            properties=markers.of_folder(kind, job.series_tag, job.revision.n),
         )
     except NotThere as exc:
         _forget_root(job, root_id)
@@ -199,7 +199,7 @@ def staging_folder(job: Job, kind: markers.Kind, *, begun: bool) -> File:
         if exc.code == Code.NOT_YET_VISIBLE:
             raise job.unseen(folder_id, AbandonReason.STAGING_GONE) from exc
         raise
-    if not file.is_folder or not markers.belongs(file.properties, job.mark):
+    if not file.is_folder or not markers.belongs(file.properties, job.series_tag):
         raise job.foreign(folder_id, AbandonReason.OTHER_MARKER)
     if file.trashed:
         _forget_root(job, root_id)
@@ -210,7 +210,7 @@ def _forget_root(job: Job, root_id: str) -> None:
     """Forget the staging folder if a person removed it; the next look makes a new one."""
     root = job.look(root_id)
     if root is None or root.explicitly_trashed:
-        logger.warning("The staging folder {} was trashed or deleted; a new one is made", root_id)
+        logger.warning("The staging folder {} was trashed or deleted: a new one is made", root_id)
         job.context.ledger.deliveries.forget_item(root_id)
     elif root.trashed:
         # A new one would lie in the trash as well.

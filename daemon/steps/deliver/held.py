@@ -105,7 +105,7 @@ def _remove(context: Context) -> None:
 
 def _send(context: Context, data: bytes, md5_checksum: str) -> None:
     deliveries, output_id = context.ledger.deliveries, context.places.output_id
-    row = ids.with_ids(context, 1, lambda: deliveries.made_item(output_id, NAME))
+    row = ids.with_pooled_ids(context, 1, lambda: deliveries.made_item(output_id, NAME))
     with context.spool.scratch("held") as folder:
         path = folder / NAME
         path.write_bytes(data)
@@ -123,7 +123,9 @@ def _send(context: Context, data: bytes, md5_checksum: str) -> None:
             raise Transient(Code.HELD_TSV_GONE, f"{NAME} {row.item_id} is gone; a new one is made") from exc
     deliveries.mark_made(row.item_id)
     if file.md5_checksum != md5_checksum or file.trashed:
-        raise Transient(Code.HELD_TSV_DIFFERS, f"{NAME} {row.item_id} reads otherwise than it was sent")
+        raise Transient(
+            Code.HELD_TSV_DIFFERS, f"{NAME} {row.item_id} does not have the content that was sent"
+        )
 
 
 def _create(context: Context, file_id: str, path: Path, data: bytes, md5_checksum: str) -> File:

@@ -1,4 +1,4 @@
-"""Ids that Drive reserved for us, written down before anything uses one."""
+"""The id pool: ids that Drive reserved for us, written down before anything uses one."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from daemon.steps.context import Context
 T = TypeVar("T")
 IDS_AT_ONCE = 1000
 LIFE_S = 24 * 3600.0
-"""How long an unused id lives is not documented; rather than find out, we ask for new ones every day."""
+"""How long an unused id lives is not documented; so new ones are reserved every day."""
 _TRIES = 5
 _REFILLING = threading.Lock()
 
 
-def with_ids(context: Context, count: int, take: Callable[[], T]) -> T:
-    """Run `take`, which takes up to `count` reserved ids inside its own transaction, with that many in the stock.
+def with_pooled_ids(context: Context, count: int, take: Callable[[], T]) -> T:
+    """Run `take`, which takes up to `count` ids inside its own transaction, with that many in the pool.
 
     Raises:
-        Transient: ``NO_IDS``: others emptied the stock again and again.
+        Transient: ``NO_IDS``: others emptied the pool again and again.
     """
     for _ in range(_TRIES):
         _refill(context, count)
         try:
             return take()
         except LookupError:
-            logger.debug("Others took the reserved ids; asking for more")
+            logger.debug("Other threads emptied the id pool: more ids are reserved")
     raise Transient(Code.NO_IDS, f"{count} reserved ids could not be had")
 
 

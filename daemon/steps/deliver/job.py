@@ -50,7 +50,7 @@ class Job:
         )
 
     @property
-    def mark(self) -> str:
+    def series_tag(self) -> str:
         return markers.series_mark(self.series.study_instance_uid, self.series.series_instance_uid)
 
     @property
@@ -59,7 +59,7 @@ class Job:
 
     @property
     def staging_is_delivery(self) -> bool:
-        """Whether the folder in staging is to become the delivery (first delivery, or a deliberate rebuild)."""
+        """Whether the folder in staging is to become the delivery (first delivery, or a rebuild that was requested)."""
         staging_id = self.revision.staging_folder_id
         return bool(staging_id) and staging_id == self.series.delivery_folder_id
 
@@ -100,12 +100,12 @@ class Job:
         return Refused(
             Code.DELIVERY_TRASHED,
             f"the delivery folder {self.series.delivery_folder_id} was trashed or deleted by a person",
-            remedy="Take it out of the trash, or make it anew with: sdd-dicom process"
+            remedy="Take it out of the trash, or let it be made again with: sdd-dicom process"
             f" {self.series.series_instance_uid}",
         )
 
 
-def is_whole(directory: Path, results: Iterable[ResultRow | MadeResult]) -> bool:
+def is_complete(directory: Path, results: Iterable[ResultRow | MadeResult]) -> bool:
     """Whether the spool still has each result with its sha256."""
     return all(_is_intact(directory / result.name, result) for result in results)
 

@@ -1,4 +1,4 @@
-"""What abandoned attempts left in staging goes to the trash; nothing else ever does here."""
+"""Orphans: what abandoned attempts left in staging goes to the trash. Nothing else is trashed here."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from daemon.rules.errors import NotThere, Refused, Scope
 from daemon.steps.context import Context
 
 
-def sweep_litter(context: Context) -> int:
-    """Trash the staging folders of attempts that were given up or are done; return how many went.
+def sweep_orphans(context: Context) -> int:
+    """Trash the staging folders of attempts that were abandoned or are done; return how many were trashed.
 
-    A folder that left staging was published, or belongs to a person now: it is let be.
+    A folder that left staging was published, or belongs to a person now: it is not touched.
 
     Raises:
         Trouble: of more than one item; what is left is swept the next time.
@@ -24,7 +24,7 @@ def sweep_litter(context: Context) -> int:
         except Refused as exc:
             if exc.scope not in (Scope.ITEM, Scope.FOLDER):
                 raise
-            logger.warning("{} in staging cannot be trashed: {}", folder_id, exc)
+            logger.warning("The folder {} in staging cannot be trashed: {}", folder_id, exc)
             continue
         context.ledger.deliveries.forget_orphan(folder_id)
     return swept

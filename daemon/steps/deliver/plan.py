@@ -42,14 +42,14 @@ class Trash:
 
 
 @dataclass(frozen=True, slots=True)
-class Disown:
-    """Stop counting a name as part of the delivery; what lies on Drive is left alone."""
+class Forget:
+    """Stop counting a name as part of the delivery; what lies on Drive is not touched."""
 
     name: str = field(repr=False)
     file_id: str
 
 
-Action = Upload | MoveIn | Update | Trash | Disown
+Action = Upload | MoveIn | Update | Trash | Forget
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Plan:
         actions: in the order in which they are to be taken. The manifest changes after every other result, so
             that until then the folder does not match it; only then results that no longer exist go.
         edited: ids of results whose content a person changed.
-        gone: ids of wanted results that a person trashed, deleted or moved out.
+        gone: ids of results of the revision that a person trashed, deleted or moved out.
         right: names of results that lie in their place already, with the right content.
     """
 
@@ -73,57 +73,57 @@ class Plan:
 def plan_delivery(
     *,
     results: Sequence[ResultRow],
-    owned: Mapping[str, str],
+    current: Mapping[str, str],
     seen: Mapping[str, File | None],
-    sent: Mapping[str, frozenset[str]],
+    known_contents: Mapping[str, frozenset[str]],
     folder_id: str,
 ) -> Plan:
     """Return how the delivery in `folder_id` becomes `results`.
 
     Args:
         results: what the revision consists of, manifest included, each with its id.
-        owned: name → file id of what the delivery consists of now.
-        seen: file id → what Drive says of each owned file; None for a definite 404.
-        sent: file id → md5 of every content we ever gave it.
+        current: name → file id of the results that the delivery consists of now.
+        seen: file id → what Drive says of each of these; None for a definite 404.
+        known_contents: file id → md5 of every content that we ever gave it.
     """
-    wanted = {result.name: result for result in results}
+    targets = {result.name: result for result in results}
     edited: list[str] = []
     gone: list[str] = []
     right: list[str] = []
     updates: list[Update] = []
-    removals: list[Trash | Disown] = []
-    for name, file_id in sorted(owned.items()):
-        file, target = seen[file_id], wanted.get(name)
+    removals: list[Trash | Forget] = []
+    for name, file_id in sorted(current.items()):
+        file, target = seen[file_id], targets.get(name)
         is_there = file is not None and not file.trashed and folder_id in file.parents
         if target is not None and (file is None or not is_there):
             gone.append(file_id)
         elif file is None or not is_there:
             # We trashed it before a crash, or a person did what we were about to do.
-            removals.append(Disown(name, file_id))
+            removals.append(Forget(name, file_id))
         elif target is not None:
             if file.md5_checksum == target.md5_checksum:
                 right.append(name)
                 continue
-            if file.md5_checksum not in sent[file_id]:
+            if file.md5_checksum not in known_contents[file_id]:
                 edited.append(file_id)
             updates.append(Update(target))
-        elif file.md5_checksum in sent[file_id]:
+        elif file.md5_checksum in known_contents[file_id]:
             removals.append(Trash(name, file_id))
         else:
             edited.append(file_id)
-            removals.append(Disown(name, file_id))
-    new = [result for result in results if owned.get(result.name) != result.file_id]
+            removals.append(Forget(name, file_id))
+    new = [result for result in results if current.get(result.name) != result.file_id]
     uploads = [Upload(result) for result in new if not result.verified]
     changes: list[MoveIn | Update] = [*map(MoveIn, new), *updates]
     changes.sort(key=lambda action: action.result.name == MANIFEST)
     return Plan((*uploads, *changes, *removals), tuple(edited), tuple(gone), tuple(right))
 
 
-def fault_of(file: File, result: ResultRow, *, mark: str, folder_id: str) -> AbandonReason | None:
+def fault_of(file: File, result: ResultRow, *, series_tag: str, folder_id: str) -> AbandonReason | None:
     """Return why what was read back is not the result in its place; None when it is.
 
     Args:
-        mark: the series' marker.
+        series_tag: the series' marker.
         folder_id: where it must lie; empty: anywhere.
     """
     if file.trashed:
@@ -132,12 +132,17 @@ def fault_of(file: File, result: ResultRow, *, mark: str, folder_id: str) -> Aba
         return AbandonReason.ELSEWHERE
     if (file.md5_checksum, file.size_bytes) != (result.md5_checksum, result.size_bytes):
         return AbandonReason.OTHER_CONTENT
-    if not markers.belongs(file.properties, mark) or file.properties.get(markers.SHA256) != result.sha256:
+    if (
+        not markers.belongs(file.properties, series_tag)
+        or file.properties.get(markers.SHA256) != result.sha256
+    ):
         return AbandonReason.OTHER_MARKER
     return None
 
 
-def home_folder(instances: Mapping[str, int], chains: Mapping[str, Sequence[str]], *, source_id: str) -> str:
+def mirrored_folder(
+    instances: Mapping[str, int], chains: Mapping[str, Sequence[str]], *, source_id: str
+) -> str:
     """Return the source folder that the delivery mirrors.
 
     The deepest folder common to all inputs; if that is the source itself, the folder with the most instances,

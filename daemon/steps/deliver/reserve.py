@@ -19,8 +19,8 @@ from daemon.rules.model import Dropped, InputRef, Verdict, Volume
 from daemon.rules.outcomes import Abandoned, MadeResult, Reserved
 from daemon.steps.context import Context
 from daemon.steps.deliver import ids
-from daemon.steps.deliver.job import Job, is_whole
-from daemon.steps.deliver.plan import home_folder
+from daemon.steps.deliver.job import Job, is_complete
+from daemon.steps.deliver.plan import mirrored_folder
 
 _MIME_TYPE = "application/json"
 _FOLDERS = 1
@@ -34,18 +34,20 @@ def reserve(context: Context, revision: RevisionRow) -> Reserved | Abandoned:
     """
     job = Job.of(context, revision)
     made = [result for result in job.results if result.name != manifest.NAME]
-    if not is_whole(job.directory, made):
-        logger.warning("Results were lost or altered in the spool before their ids were reserved")
+    if not is_complete(job.directory, made):
+        logger.warning(
+            "The attempt to deliver was abandoned: results were lost or altered in the spool before their ids were reserved"
+        )
         return Abandoned(AbandonReason.SPOOL_ALTERED)
     _refuse_beside_an_unreadable_one(job)
-    anew = _is_anew(job)
-    if job.revision.is_rebuild and not anew:
-        _disown_missing(job)
-    home_id = job.series.mirrored_folder_id or _home(job)
-    ids.with_ids(
+    is_new = _is_new_folder(job)
+    if job.revision.is_rebuild and not is_new:
+        _forget_missing(job)
+    mirrored_id = job.series.mirrored_folder_id or _mirrored_folder_id(job)
+    ids.with_pooled_ids(
         context,
         len(made) + 1 + _FOLDERS,
-        lambda: context.ledger.deliveries.assign_ids(job.revision, home_id, is_new=anew),
+        lambda: context.ledger.deliveries.assign_ids(job.revision, mirrored_id, is_new=is_new),
     )
     data = manifest_of(Job.of(context, revision))
     disk.write(job.directory / manifest.NAME, data)
@@ -60,7 +62,7 @@ def reserve(context: Context, revision: RevisionRow) -> Reserved | Abandoned:
     )
 
 
-def _is_anew(job: Job) -> bool:
+def _is_new_folder(job: Job) -> bool:
     """Whether a folder of its own becomes the delivery: there is none yet, or a trashed one is to be rebuilt."""
     if not job.series.delivered_n or not job.series.delivery_folder_id or job.staging_is_delivery:
         return True
@@ -75,7 +77,7 @@ def _is_anew(job: Job) -> bool:
 def _refuse_beside_an_unreadable_one(job: Job) -> None:
     """An earlier ledger delivered the series, and nobody knows from what: it must not be delivered twice."""
     rebuilding = job.context.ledger.rebuilding
-    folder_id = rebuilding.unreadable(job.mark)
+    folder_id = rebuilding.unreadable(job.series_tag)
     if not folder_id or job.series.delivered_n:
         return
     folder = job.look(folder_id)
@@ -84,20 +86,20 @@ def _refuse_beside_an_unreadable_one(job: Job) -> None:
             Code.DELIVERY_UNREADABLE,
             f"the folder {folder_id} is a delivery of this series whose manifest cannot be read",
         )
-    rebuilding.forget_unreadable(job.mark)
+    rebuilding.forget_unreadable(job.series_tag)
 
 
-def _disown_missing(job: Job) -> None:
-    """A rebuild makes what people trashed or took away anew: under their old ids these cannot be made again."""
+def _forget_missing(job: Job) -> None:
+    """Give new ids to results that people trashed or moved out: a rebuild cannot make them under their old ids."""
     deliveries, series = job.context.ledger.deliveries, job.series
     for name, file_id in deliveries.current_results(series.series_id).items():
         file = job.look(file_id)
         if file is None or file.trashed or series.delivery_folder_id not in file.parents:
-            logger.info("{} is no longer in the delivery; its name gets a new id", file_id)
+            logger.info("The result {} is no longer in the delivery: its name gets a new id", file_id)
             deliveries.drop_current_result(series.series_id, name)
 
 
-def _home(job: Job) -> str:
+def _mirrored_folder_id(job: Job) -> str:
     context, table = job.context, job.context.ledger.revisions
     lying_in = {
         member.key: member.parent_id for member in context.ledger.series.members(job.series.series_id)
@@ -106,7 +108,7 @@ def _home(job: Job) -> str:
         lying_in[entry.key] for entry in table.inputs(*job.revision.key) if entry.key in lying_in
     )
     chains = {folder_id: context.tree.chain(folder_id) for folder_id in instances}
-    return home_folder(instances, chains, source_id=context.places.source_id)
+    return mirrored_folder(instances, chains, source_id=context.places.source_id)
 
 
 # ── the manifest ─────────────────────────────────────────────────────────────────────────────────────────────────

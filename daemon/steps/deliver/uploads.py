@@ -11,7 +11,7 @@ from daemon.steps.deliver.job import AttemptLost, Job
 from daemon.steps.deliver.plan import fault_of
 
 _SENDS = 3
-"""How often a content that arrives with another md5 is sent at once: meanwhile the delivery is not whole."""
+"""How often a content that arrives with another md5 is sent at once: meanwhile the delivery is not complete."""
 
 
 def create(job: Job, result: ResultRow, folder_id: str) -> File:
@@ -30,7 +30,7 @@ def create(job: Job, result: ResultRow, folder_id: str) -> File:
             parent_id=folder_id,
             path=job.directory / result.name,
             mime_type=result.mime_type,
-            properties=markers.of_result(job.mark, job.revision.n, result.sha256),
+            properties=markers.of_result(job.series_tag, job.revision.n, result.sha256),
             size_bytes=result.size_bytes,
             md5_checksum=result.md5_checksum,
             sessions=job.context.ledger.sessions,
@@ -44,7 +44,7 @@ def create(job: Job, result: ResultRow, folder_id: str) -> File:
     file = job.look(result.file_id)
     if file is None:
         raise job.unseen(result.file_id, AbandonReason.RESULT_GONE)
-    if fault := fault_of(file, result, mark=job.mark, folder_id=folder_id):
+    if fault := fault_of(file, result, series_tag=job.series_tag, folder_id=folder_id):
         raise job.foreign(result.file_id, fault)
     deliveries.verified(job.revision, result.name)
     return file
@@ -65,7 +65,7 @@ def update(job: Job, result: ResultRow, folder_id: str) -> None:
                 file_id=result.file_id,
                 path=job.directory / result.name,
                 mime_type=result.mime_type,
-                properties=markers.of_result(job.mark, job.revision.n, result.sha256),
+                properties=markers.of_result(job.series_tag, job.revision.n, result.sha256),
                 size_bytes=result.size_bytes,
                 md5_checksum=result.md5_checksum,
                 sessions=job.context.ledger.sessions,
@@ -80,7 +80,13 @@ def update(job: Job, result: ResultRow, folder_id: str) -> None:
             break
         deliveries.add_known_content(result.file_id, answered.md5_checksum)
     file = job.look(result.file_id)
-    fault = AbandonReason.GONE if file is None else fault_of(file, result, mark=job.mark, folder_id=folder_id)
+    fault = (
+        AbandonReason.GONE
+        if file is None
+        else fault_of(file, result, series_tag=job.series_tag, folder_id=folder_id)
+    )
     if fault:
-        raise Transient(Code.CHANGED_MEANWHILE, f"{result.file_id} was updated and reads otherwise ({fault})")
+        raise Transient(
+            Code.CHANGED_MEANWHILE, f"{result.file_id} was updated, but Drive shows something else ({fault})"
+        )
     deliveries.verified(job.revision, result.name)

@@ -22,7 +22,7 @@ class Feed:
     """Follows the feed of one drive. One thread at a time uses it.
 
     Args:
-        source_id: the source folder, crawled whenever the feed begins anew.
+        source_id: the source folder, crawled whenever the feed starts from a new token.
         drive_id: id of the shared drive whose feed is read; empty: the account's own.
         keep_going: asked between requests; False ends the work early, and nothing is lost by it.
         on_news: called when a page is written down: the rest of the feed may take long.

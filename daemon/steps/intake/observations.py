@@ -59,7 +59,7 @@ class Crawl:
 
 @dataclass(frozen=True, slots=True)
 class Recheck:
-    """A folder that moved, went or came back: what was known under it is placed anew."""
+    """A folder that moved, went or came back: the whereabouts of what was known under it are found out again."""
 
     folder_id: str
 

@@ -31,7 +31,8 @@ class Proof:
 
     files: dict[str, File | None] = field(default_factory=dict)
     """File id → the file; None: Drive has no such id."""
-    sent: list[tuple[str, str]] = field(default_factory=list)
+    known_contents: list[tuple[str, str]] = field(default_factory=list)
+    """(file id, md5) of contents that we gave these files."""
     unfinished: bool = False
     """Whether it was being changed: something of a later revision lies in it."""
 
@@ -42,15 +43,15 @@ def examine(context: Context, delivery: Delivery, mirrored_folder_id: str) -> Kn
     Cost: a download for the manifest, a `files.get` for it and for each result.
     """
     file = _manifest_of(delivery)
-    found = None if file is None else _read(context, file.file_id, delivery.mark)
+    found = None if file is None else _read(context, file.file_id, delivery.series_tag)
     if file is None or found is None:
         return None
     named = {result.name: result.file_id for result in found.results} | {manifest.NAME: file.file_id}
     proof = _prove(context, delivery, found, named)
-    owned = {name: file_id for name, file_id in named.items() if _is_ours(proof.files[file_id], delivery)}
-    owned = extras(delivery, found.revision, owned, proof.files) | owned
-    proof.unfinished |= owned.keys() > named.keys()
-    return _known(delivery, found, file, proof, owned, mirrored_folder_id)
+    current = {name: file_id for name, file_id in named.items() if _is_ours(proof.files[file_id], delivery)}
+    current = extras(delivery, found.revision, current, proof.files) | current
+    proof.unfinished |= current.keys() > named.keys()
+    return _known(delivery, found, file, proof, current, mirrored_folder_id)
 
 
 def is_ours_still(context: Context, file: File) -> bool:
@@ -84,7 +85,7 @@ def extras(
 
 
 def later_than(delivery: Delivery, revision: int) -> list[File]:
-    """Return what lies in the delivery and bears the mark of a later revision."""
+    """Return what lies in the delivery and is marked with a later revision."""
     return [child for child in delivery.children if _is_ours(child, delivery) and _revision(child) > revision]
 
 
@@ -95,7 +96,7 @@ def _revision(file: File) -> int:
 
 def _is_ours(file: File | None, delivery: Delivery) -> bool:
     """Whether the delivery may own the id: a manifest that a person wrote into must not give us other people's files."""
-    return file is None or markers.belongs(file.properties, delivery.mark)
+    return file is None or markers.belongs(file.properties, delivery.series_tag)
 
 
 # ── the manifest ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -110,7 +111,7 @@ def _manifest_of(delivery: Delivery) -> File | None:
     return max(found, key=lambda file: (_revision(file), file.created_time), default=None)
 
 
-def _read(context: Context, file_id: str, mark: str) -> Manifest | None:
+def _read(context: Context, file_id: str, series_tag: str) -> Manifest | None:
     file = look(context, file_id)
     if file is None or file.size_bytes > MANIFEST_AT_MOST_BYTES:
         return None
@@ -119,8 +120,8 @@ def _read(context: Context, file_id: str, mark: str) -> Manifest | None:
     except NotAManifest as exc:
         logger.warning("The manifest {} cannot be read: {}", file_id, exc)
         return None
-    if markers.series_mark(found.study_instance_uid, found.series_instance_uid) != mark:
-        logger.warning("The manifest {} is of another series than its folder", file_id)
+    if markers.series_mark(found.study_instance_uid, found.series_instance_uid) != series_tag:
+        logger.warning("The manifest {} belongs to another series than its folder", file_id)
         return None
     return found
 
@@ -159,16 +160,16 @@ def _downloaded(context: Context, file: File) -> Iterator[Path | None]:
 
 def _prove(context: Context, delivery: Delivery, found: Manifest, named: Mapping[str, str]) -> Proof:
     proof = Proof()
-    wanted = {result.file_id: result.sha256 for result in found.results}
+    named_sha256 = {result.file_id: result.sha256 for result in found.results}
     later = [child.file_id for child in later_than(delivery, found.revision)]
     for file_id in dict.fromkeys([*named.values(), *later]):
         seen = look(context, file_id)
         proof.files[file_id] = seen
-        if seen is None or not markers.belongs(seen.properties, delivery.mark):
+        if seen is None or not markers.belongs(seen.properties, delivery.series_tag):
             continue
         if is_ours_still(context, seen):
-            proof.sent.append((file_id, seen.md5_checksum))
-            if file_id in wanted and seen.properties.get(markers.SHA256) != wanted[file_id]:
+            proof.known_contents.append((file_id, seen.md5_checksum))
+            if file_id in named_sha256 and seen.properties.get(markers.SHA256) != named_sha256[file_id]:
                 proof.unfinished = True
         else:
             logger.warning("The result {} was edited by a person", file_id)
@@ -180,7 +181,7 @@ def _known(
     found: Manifest,
     file: File,
     proof: Proof,
-    owned: Mapping[str, str],
+    current: Mapping[str, str],
     mirrored_folder_id: str,
 ) -> KnownDelivery:
     inputs = [_input(ref) for ref in found.inputs]
@@ -203,8 +204,8 @@ def _known(
         },
         inputs=inputs,
         results=_results(found, file, proof),
-        current_results=owned,
-        known_contents=proof.sent,
+        current_results=current,
+        known_contents=proof.known_contents,
         history=[(entry.revision, entry.inputs, entry.made_at) for entry in found.history],
     )
 
@@ -225,7 +226,7 @@ def _results(found: Manifest, file: File, proof: Proof) -> Sequence[ResultRow]:
         is_there = seen is not None and seen.properties.get(markers.SHA256) == sha256
         md5 = (
             seen.md5_checksum
-            if seen is not None and is_there and (file_id, seen.md5_checksum) in proof.sent
+            if seen is not None and is_there and (file_id, seen.md5_checksum) in proof.known_contents
             else ""
         )
         mime_type = seen.mime_type if seen is not None else ""
@@ -235,7 +236,7 @@ def _results(found: Manifest, file: File, proof: Proof) -> Sequence[ResultRow]:
 
 def _folder_name(delivery: Delivery, found: Manifest) -> str:
     """Return the name that the first revision fixed: a person may have renamed the folder, the results bear it still."""
-    digest = f"_{delivery.mark[:8]}"
+    digest = f"_{delivery.series_tag[:8]}"
     for volume in found.volumes:
         head, sep, _ = volume.name.partition(digest)
         if sep:

@@ -30,7 +30,7 @@ class Delivery:
     trashed: bool = False
 
     @property
-    def mark(self) -> str:
+    def series_tag(self) -> str:
         return self.folder.properties.get(markers.SERIES, "")
 
 

@@ -72,7 +72,10 @@ class Rebuild:
         self.has_looked = False
         """Whether all that is visible was taken over: inputs that are named there need not be read again."""
         if self._cause is not None:
-            logger.info("The ledger may be older than the output ({}): looking there first", self._cause)
+            logger.info(
+                "The ledger may be older than the output ({}): the output is compared before anything is delivered",
+                self._cause,
+            )
 
     @property
     def required(self) -> bool:
@@ -138,13 +141,13 @@ class Rebuild:
         found = examine(self._context, delivery, self._home(delivery.folder, look))
         if found is None:
             if series_id is None and not delivery.trashed:
-                logger.warning("The delivery {} has no manifest that can be read", folder_id)
-                ledger.rebuilding.set_unreadable(delivery.mark, folder_id)
+                logger.warning("The delivery {} has no readable manifest", folder_id)
+                ledger.rebuilding.set_unreadable(delivery.series_tag, folder_id)
             return
-        ledger.rebuilding.forget_unreadable(delivery.mark)
+        ledger.rebuilding.forget_unreadable(delivery.series_tag)
         before = ledger.deliveries.current_results(series_id) if series_id is not None else {}
         if ledger.rebuilding.take_over(found, self._context.clock.now()):
-            logger.info("Took over the delivery {} with revision {}", folder_id, found.n)
+            logger.info("Took the delivery {} with revision {} over into the ledger", folder_id, found.n)
             self._trash_left_over(before, found.current_results)
         elif series_id is not None:
             self._learn(series_id, delivery)
@@ -154,11 +157,11 @@ class Rebuild:
         places = self._context.places
         return places.source_id if places.output_id in folder.parents else look.mirrored(folder)
 
-    def _trash_left_over(self, before: Mapping[str, str], owned: Mapping[str, str]) -> None:
-        """The last part of a revision: what the older ledger knows as ours, and is no longer part of the delivery."""
+    def _trash_left_over(self, before: Mapping[str, str], current: Mapping[str, str]) -> None:
+        """The last part of a revision: results that the older ledger knows, and that are no longer part of the delivery."""
         deliveries = self._context.ledger.deliveries
         for name, file_id in before.items():
-            file = look(self._context, file_id) if name not in owned else None
+            file = look(self._context, file_id) if name not in current else None
             if (
                 file is not None
                 and not file.trashed
@@ -170,25 +173,28 @@ class Rebuild:
         """The ledger knows this revision, and something of a later one lies there: the next revision finishes it."""
         ledger = self._context.ledger
         series = ledger.series.get(series_id)
-        owned = ledger.deliveries.current_results(series_id)
+        current = ledger.deliveries.current_results(series_id)
         later = [
             file
             for child in later_than(delivery, series.delivered_n)
             if (file := look(self._context, child.file_id)) is not None
         ]
-        ours = [file for file in later if is_ours_still(self._context, file)]
-        sent = [
+        untouched = [file for file in later if is_ours_still(self._context, file)]
+        contents = [
             (file.file_id, file.md5_checksum)
-            for file in ours
+            for file in untouched
             if file.md5_checksum not in ledger.deliveries.known_contents(file.file_id)
         ]
         # What an older ledger has under way is given up in the end: its rows count for nothing.
         trusted = self._cause not in _NEVER_TRUSTED
-        unknown = [file for file in ours if not (trusted and ledger.deliveries.is_result(file.file_id))]
-        new = extras(delivery, series.delivered_n, owned, {file.file_id: file for file in unknown})
-        if new or sent:
-            logger.info("Of {} an unfinished later revision is known now", delivery.folder.file_id)
-            ledger.rebuilding.learn(series_id, new, sent)
+        unknown = [file for file in untouched if not (trusted and ledger.deliveries.is_result(file.file_id))]
+        new = extras(delivery, series.delivered_n, current, {file.file_id: file for file in unknown})
+        if new or contents:
+            logger.info(
+                "The delivery {} contains an unfinished later revision, which the next revision finishes",
+                delivery.folder.file_id,
+            )
+            ledger.rebuilding.learn(series_id, new, contents)
 
     # ── what a look shows ────────────────────────────────────────────────────────────────────────────────────
 
@@ -205,7 +211,7 @@ class Rebuild:
             return
         self._agreed = prints if is_ripe else None
         self._next_look = max(ripe_at, now + AGAIN_S)
-        logger.info("Looking at the output again in {:.0f} s: listings lag", self._next_look - now)
+        logger.info("The output is listed again in {:.0f} s, because listings lag", self._next_look - now)
 
     def _ripe_at(self, look: Look) -> float:
         """Return the epoch second from which looks count; 0: there is nothing to wait for.
@@ -236,7 +242,7 @@ class Rebuild:
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _finish(self, look: Look) -> None:
-        """Nothing is hidden any more: unpublished staging is litter, and the work goes on."""
+        """Nothing is hidden any more: unpublished staging folders are orphans, and the work continues."""
         ledger, now = self._context.ledger, self._context.clock.now()
         with ledger.write():
             if self._cause in _NEVER_TRUSTED:
@@ -244,15 +250,15 @@ class Rebuild:
                 for revision in ledger.revisions.reserved():
                     ledger.revisions.apply(revision, Abandoned(AbandonReason.LEDGER_RESTORED), now)
             in_use = ledger.rebuilding.open_staging()
-            litter = [file for file in look.staged if file.file_id not in in_use and self._is_old(file)]
-            for file in litter:
+            orphans = [file for file in look.staged if file.file_id not in in_use and self._is_old(file)]
+            for file in orphans:
                 ledger.deliveries.add_orphan(file.file_id)
             held.doubt(ledger)
             ledger.rebuilding.done(self._context.places.output_id)
         logger.info(
             "The ledger is as new as the output: {} deliveries, {} unpublished folders to trash",
             len(look.deliveries),
-            len(litter),
+            len(orphans),
         )
         self._cause = None
 

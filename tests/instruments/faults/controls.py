@@ -71,9 +71,9 @@ def no_checksum(_: Path) -> None:
     def has_input(self: Spool, file_id: str, head_revision_id: str, _: int) -> bool:
         return self.input_path(file_id, head_revision_id).exists()
 
-    def fault_of(file: File, result: ResultRow, *, mark: str, folder_id: str) -> str:
+    def fault_of(file: File, result: ResultRow, *, series_tag: str, folder_id: str) -> str:
         as_sent = replace(file, md5_checksum=result.md5_checksum, size_bytes=result.size_bytes)
-        return plan.fault_of(as_sent, result, mark=mark, folder_id=folder_id)
+        return plan.fault_of(as_sent, result, series_tag=series_tag, folder_id=folder_id)
 
     Spool.has_input = has_input  # type: ignore[method-assign]
     convert._md5 = lambda _: _Whatever()

@@ -16,7 +16,7 @@ from daemon.rules.errors import Refused, Transient
 from daemon.rules.lifecycle import SeriesState
 from daemon.rules.outcomes import Abandoned, Delivered, Reserved
 from daemon.steps.deliver.deliver import deliver
-from daemon.steps.deliver.orphans import sweep_litter
+from daemon.steps.deliver.orphans import sweep_orphans
 from daemon.steps.deliver.reserve import reserve
 from tests.support.crash import Crash
 
@@ -239,7 +239,7 @@ def test_results_altered_after_their_ids_abandon_the_attempt(world: DeliveryWorl
 
     after = {row.file_id for row in world.ledger.deliveries.results(*revision.key)}
     assert not before & after
-    assert sweep_litter(world.context) == 1
+    assert sweep_orphans(world.context) == 1
     assert world.staged() == []
     assert len(world.tree()) == 2 + len(FIRST) + 1
 

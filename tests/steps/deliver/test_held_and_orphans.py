@@ -10,7 +10,7 @@ import pytest
 from daemon.rules.errors import Transient
 from daemon.rules.model import File
 from daemon.steps.deliver.held import HeldRow, held_rows, table_of, update_held
-from daemon.steps.deliver.orphans import sweep_litter
+from daemon.steps.deliver.orphans import sweep_orphans
 from daemon.steps.links import GoogleLinks
 from tests.support.crash import Crash
 
@@ -158,7 +158,7 @@ def test_only_our_folders_that_lie_in_staging_are_swept(world: DeliveryWorld) ->
     for folder_id in (published_id, foreign_id, gone_id):
         world.ledger.deliveries.add_orphan(folder_id)
 
-    assert sweep_litter(world.context) == 0
+    assert sweep_orphans(world.context) == 0
     assert world.ledger.deliveries.orphans() == []
     assert not world.drive.get(published_id).trashed
     assert not world.drive.get(foreign_id).trashed

@@ -10,14 +10,14 @@ from daemon.outside.ledger import ResultRow
 from daemon.rules.model import File
 from daemon.steps.deliver.plan import (
     Action,
-    Disown,
+    Forget,
     MoveIn,
     Trash,
     Update,
     Upload,
     fault_of,
-    home_folder,
     mirrored,
+    mirrored_folder,
     plan_delivery,
 )
 
@@ -69,13 +69,13 @@ ROWS: dict[str, tuple[list[ResultRow], Mapping[str, str], list[File | None], lis
         [M],
         OLD,
         [there("a", "old", trashed=True), there("manifest.json", "new")],
-        [Disown("a", "id-a")],
+        [Forget("a", "id-a")],
     ),
     "what was deleted and not wanted is let go": (
         [M],
         OLD,
         [None, there("manifest.json", "new")],
-        [Disown("a", "id-a")],
+        [Forget("a", "id-a")],
     ),
 }
 
@@ -87,9 +87,9 @@ def test_what_is_to_be_done(
     """Each state of the visible delivery has its actions, in their order."""
     plan = plan_delivery(
         results=results,
-        owned=owned,
+        current=owned,
         seen=dict(zip(sorted(owned.values()), files, strict=True)),
-        sent={file_id: frozenset({"old", "older"}) for file_id in owned.values()},
+        known_contents={file_id: frozenset({"old", "older"}) for file_id in owned.values()},
         folder_id=FOLDER,
     )
 
@@ -114,9 +114,9 @@ def test_what_people_did_is_told(
     """A result whose content is neither ours nor the target was edited; a wanted one elsewhere is gone."""
     plan = plan_delivery(
         results=results,
-        owned=OLD,
+        current=OLD,
         seen={"id-a": file, "id-manifest.json": M_OLD},
-        sent={file_id: frozenset({"old"}) for file_id in OLD.values()},
+        known_contents={file_id: frozenset({"old"}) for file_id in OLD.values()},
         folder_id=FOLDER,
     )
 
@@ -127,9 +127,9 @@ def test_what_is_right_already_is_told() -> None:
     """It was just read back, so the ledger may say so; what is updated or missing was not."""
     plan = plan_delivery(
         results=[A, B, M],
-        owned=OLD,
+        current=OLD,
         seen={"id-a": there("a", "new"), "id-manifest.json": M_OLD},
-        sent={file_id: frozenset({"old"}) for file_id in OLD.values()},
+        known_contents={file_id: frozenset({"old"}) for file_id in OLD.values()},
         folder_id=FOLDER,
     )
 
@@ -140,13 +140,13 @@ def test_an_edited_result_that_is_not_wanted_is_never_trashed() -> None:
     """Not even by a deliberate rebuild: it stays where it is, and is a person's."""
     plan = plan_delivery(
         results=[M],
-        owned=OLD,
+        current=OLD,
         seen={"id-a": there("a", "theirs"), "id-manifest.json": M_OLD},
-        sent={file_id: frozenset({"old"}) for file_id in OLD.values()},
+        known_contents={file_id: frozenset({"old"}) for file_id in OLD.values()},
         folder_id=FOLDER,
     )
 
-    assert plan.actions == (Update(M), Disown("a", "id-a"))
+    assert plan.actions == (Update(M), Forget("a", "id-a"))
 
 
 FAULTS = {
@@ -165,7 +165,7 @@ FAULTS = {
 @pytest.mark.parametrize(("file", "fault"), FAULTS.values(), ids=FAULTS.keys())
 def test_what_was_read_back_is_compared(file: File, fault: str | None) -> None:
     """Id alone proves nothing: content, marker, place and trash count."""
-    assert fault_of(file, A, mark="mark", folder_id=FOLDER) == fault
+    assert fault_of(file, A, series_tag="mark", folder_id=FOLDER) == fault
 
 
 CHAINS = {
@@ -192,7 +192,7 @@ HOMES = {
 @pytest.mark.parametrize(("instances", "home"), HOMES.values(), ids=HOMES.keys())
 def test_the_folder_that_is_mirrored(instances: dict[str, int], home: str) -> None:
     """The deepest common one; where that is the source, the one with the most instances."""
-    assert home_folder(instances, CHAINS, source_id="src") == home
+    assert mirrored_folder(instances, CHAINS, source_id="src") == home
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from daemon.rules.errors import Refused, Transient
 from daemon.rules.lifecycle import SeriesState
 from daemon.rules.outcomes import Abandoned, Delivered, Reserved
 from daemon.steps.deliver.deliver import deliver
-from daemon.steps.deliver.orphans import sweep_litter
+from daemon.steps.deliver.orphans import sweep_orphans
 from daemon.steps.deliver.reserve import reserve
 from tests.support.crash import Crash
 
@@ -95,7 +95,7 @@ def test_the_folder_of_the_new_results_is_swept(world: DeliveryWorld) -> None:
     series_id = deliver_first(world)
     world.deliver_all(next_revision(world, series_id))
 
-    assert sweep_litter(world.context) == 1
+    assert sweep_orphans(world.context) == 1
     assert (world.staged(), world.ledger.deliveries.orphans()) == ([], [])
     assert len(world.results(series_id)) == len(SECOND) + 1
 
@@ -120,7 +120,7 @@ def test_a_crash_at_any_request_leaves_the_new_revision(
             died += 1
         world.restart()
         assert isinstance(world.deliver(revision), Delivered)
-        sweep_litter(world.context)
+        sweep_orphans(world.context)
         after = world.results(series_id)
         assert md5s(world, series_id) == expected(SECOND)
         assert after[VOLUME].file_id == before[VOLUME].file_id
@@ -194,7 +194,7 @@ def test_a_content_that_arrives_altered_again_and_again_is_no_persons_edit(
     revision = next_revision(world, series_id)
     world.reserve(revision)
     altered_on_its_way(world, tmp_path, monkeypatch, 3)
-    with pytest.raises(Transient, match="reads otherwise"):
+    with pytest.raises(Transient, match="Drive shows something else"):
         world.deliver(revision)
     world.deliver(revision)
 
@@ -257,7 +257,7 @@ def test_a_deliberate_rebuild_mends_what_a_person_changed(
         world.reserve(revision)
     if isinstance(world.deliver(revision), Abandoned):
         world.deliver_all(world.convert_again(*revision.key, SECOND))
-    sweep_litter(world.context)
+    sweep_orphans(world.context)
 
     lying_there = world.results(series_id)
     assert md5s(world, series_id) == expected(SECOND)

@@ -99,7 +99,7 @@ def edits_are_overwritten(patch: pytest.MonkeyPatch) -> None:
             return True
 
     def careless(**given: Any) -> Any:
-        return plan_delivery(**given | {"sent": dict.fromkeys(given["sent"], Anything())})
+        return plan_delivery(**given | {"known_contents": dict.fromkeys(given["known_contents"], Anything())})
 
     patch.setattr(deliver, "plan_delivery", careless)
 
