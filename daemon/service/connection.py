@@ -11,6 +11,7 @@ from daemon.outside.drive.auth import Authorizer, LocalToken, OAuthUser, Service
 from daemon.outside.drive.budget import Budget
 from daemon.outside.drive.client import Drive
 from daemon.outside.drive.pacer import Pacer
+from daemon.outside.drive.transport import build_transport
 from daemon.outside.spool import gigabytes
 from daemon.rules.codes import Code
 from daemon.rules.config import Settings
@@ -49,15 +50,14 @@ class Connection:
         # First of all: the embedded Drive has its address only when it runs.
         authorizer = self._start() if own else self._authorizer()
         endpoint = self._local.endpoint if self._local is not None else settings.drive.api_endpoint
-        return Drive(
+        transport = build_transport(
             authorizer,
-            api_endpoint=endpoint,
-            drive_id=settings.drive.shared_drive_id,
             pacer=Pacer(units_per_minute=NO_QUOTA if own else settings.quota.units_per_minute, sleep=wait),
             budget=Budget() if own else self._budget(),
             stop=stop,
             on_request=on_request,
         )
+        return Drive(transport, api_endpoint=endpoint, drive_id=settings.drive.shared_drive_id)
 
     def close(self) -> None:
         """Stop the embedded Drive, if it was started; may be called twice."""

@@ -13,6 +13,8 @@ from daemon.outside.drive import client, transfers
 from daemon.outside.drive.auth import LocalToken
 from daemon.outside.drive.client import Drive
 from daemon.outside.drive.pacer import Pacer
+from daemon.outside.drive.transport import build_transport
+from daemon.rules.backoff import Backoff
 from daemon.rules.model import Change, File
 from tests.instruments.faults.planner.drive import ModelDrive, Time
 from tests.support.drive import DriveServer
@@ -51,9 +53,10 @@ class EmbeddedBackend:
     def __init__(self, server: DriveServer, patch: pytest.MonkeyPatch) -> None:
         self._server, self._patch = server, patch
         pacer = Pacer(1e9, first_pause_s=0.001)
-        self.drive = Drive(
-            LocalToken(server.token), api_endpoint=server.endpoint, pacer=pacer, backoff_s=0.001, tries=3
+        transport = build_transport(
+            LocalToken(server.token), pacer=pacer, backoff=Backoff(0.001, 32.0), tries=3
         )
+        self.drive = Drive(transport, api_endpoint=server.endpoint)
 
     def small_pages(self) -> None:
         self._patch.setattr(client, "PAGE_SIZE", 2)

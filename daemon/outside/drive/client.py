@@ -1,4 +1,4 @@
-"""What the program wishes of Drive v3, in its own words: items, the feed, writing, bytes."""
+"""What the program asks of Drive v3, in its own words: items, the feed, writing, bytes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from daemon.outside.drive.answers import (
     property_query,
     quoted,
 )
+from daemon.outside.drive.budget import Budget
 from daemon.outside.drive.downloads import Download
 from daemon.outside.drive.errors import Act, Classified, bad_answer
+from daemon.outside.drive.pacer import PacerState
 from daemon.outside.drive.requests import ANSWERED, Requests
+from daemon.outside.drive.transport import Transport
 from daemon.outside.drive.uploads import Sessions, Source, Upload
 from daemon.outside.drive.wire import Request
 from daemon.rules.codes import Code
@@ -31,15 +34,58 @@ PAGE_SIZE = 1000
 IDS_AT_ONCE = 1000
 
 
-class Drive(Requests):
-    """What the program wishes of Drive. Safe to share between threads; see `Requests` for its arguments."""
+class Drive:
+    """What the program asks of Drive. Safe to share between threads.
+
+    Every method raises `Trouble`: `Transient` when all tries failed (or at once, where repeating is useless), `Refused`,
+    `NotThere` for a definite 404, and plain `Trouble` for a request that is our own fault.
+
+    Args:
+        transport: see `build_transport`.
+        api_endpoint: replaces the root of all addresses, uploads included; empty: Google's.
+        drive_id: the shared drive to live in; empty: the user's own log and everything shared with him.
+    """
+
+    def __init__(self, transport: Transport, *, api_endpoint: str = "", drive_id: str = "") -> None:
+        self._transport = transport
+        self._api = Requests(transport, api_endpoint)
+        self.drive_id = drive_id
+        self._root_id = drive_id
+        self.root: File | None = None
+        """My Drive's root, if `root_id` had to ask for it."""
+
+    # -- what was spent ------------------------------------------------------------------------------------------
+
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """How many requests of each kind went out since the start."""
+        return self._transport.counts.requests
+
+    @property
+    def units_spent(self) -> int:
+        """Their price in units."""
+        return self._transport.counts.units_spent
+
+    @property
+    def pace(self) -> PacerState:
+        """What the pacer allows now."""
+        return self._transport.pacer.state()
+
+    @property
+    def budget(self) -> Budget:
+        """What a day may cost, and has cost."""
+        return self._transport.budget
 
     # -- what is there -------------------------------------------------------------------------------------------
 
     def account(self) -> Account:
         """Return who we are and how full the storage is."""
         fields = "user(emailAddress),storageQuota(limit,usage)"
-        return self.ask("about", Act.READ, "", lambda: self.about.get(fields=fields), account_of)
+        return self._api.ask("about", Act.READ, "", lambda: self._api.about.get(fields=fields), account_of)
+
+    def get(self, file_id: str) -> File:
+        """Return the item as it is now: the one strong read. Raises NotThere for a definite 404."""
+        return self._api.get(file_id)
 
     def root_id(self) -> str:
         """Return the id of My Drive's root, or that of the shared drive; asked once."""
@@ -86,11 +132,13 @@ class Drive(Requests):
                 raise bad_answer("no start page token")
             return token
 
-        return self.ask(
+        return self._api.ask(
             "startPageToken",
             Act.FEED,
             "the feed",
-            lambda: self.feed.getStartPageToken(supportsAllDrives=True, fields="startPageToken", **where),
+            lambda: self._api.feed.getStartPageToken(
+                supportsAllDrives=True, fields="startPageToken", **where
+            ),
             read,
         )
 
@@ -102,11 +150,11 @@ class Drive(Requests):
             Refused: ``SHARED_DRIVE_GONE`` (scope service): the drive is lost, not the token.
         """
         where = {"driveId": self.drive_id} if self.drive_id else {}
-        return self.ask(
+        return self._api.ask(
             "changes",
             Act.FEED,
             "the feed",
-            lambda: self.feed.list(
+            lambda: self._api.feed.list(
                 pageToken=page_token,
                 pageSize=PAGE_SIZE,
                 spaces="drive",
@@ -127,11 +175,11 @@ class Drive(Requests):
         ids: list[str] = []
 
         def ask_for(ask: int) -> list[str]:
-            return self.ask(
+            return self._api.ask(
                 "generateIds",
                 Act.READ,
                 "new ids",
-                lambda: self.files.generateIds(count=ask, space="drive", type="files", fields="ids"),
+                lambda: self._api.files.generateIds(count=ask, space="drive", type="files", fields="ids"),
                 lambda data: ids_of(data, ask),
             )
 
@@ -144,7 +192,7 @@ class Drive(Requests):
     ) -> File:
         """Make a folder with a reserved id. If the id exists already, return what it is: the caller compares."""
         body = metadata(file_id, name, parent_id, FOLDER_MIME, properties)
-        return self.create("create", file_id, lambda: self.files.create(body=body, **ANSWERED))
+        return self._api.create("create", file_id, lambda: self._api.files.create(body=body, **ANSWERED))
 
     def move(self, file_id: str, *, to: str, from_: str) -> File:
         """Put an item into another folder and take it out of its old one, in one request.
@@ -156,23 +204,23 @@ class Drive(Requests):
             file = self.get(file_id)
             return file if to in file.parents and from_ not in file.parents else None
 
-        return self.update(file_id, {}, already, addParents=to, removeParents=from_)
+        return self._api.update(file_id, {}, already, addParents=to, removeParents=from_)
 
     def rename(self, file_id: str, name: str) -> File:
         """Give an item another name."""
-        return self.update(file_id, {"name": name})
+        return self._api.update(file_id, {"name": name})
 
     def set_trashed(self, file_id: str, trashed: bool) -> File:
         """Put an item into the trash, or take it out."""
-        return self.update(file_id, {"trashed": trashed})
+        return self._api.update(file_id, {"trashed": trashed})
 
     def delete(self, file_id: str) -> None:
         """Delete an item for good. Raises NotThere, unless a try before this one may have deleted it."""
         tried = False
 
         def build() -> Request:
-            return self.exchange(
-                "delete", Act.UPDATE, file_id, self.files.delete(fileId=file_id, supportsAllDrives=True)
+            return self._api.request(
+                "delete", Act.UPDATE, file_id, self._api.files.delete(fileId=file_id, supportsAllDrives=True)
             )
 
         def already() -> bool | None:
@@ -181,7 +229,7 @@ class Drive(Requests):
             return None
 
         try:
-            self.send(build, bool, already)
+            self._api.send(build, bool, already)
         except NotThere:
             if not tried:
                 raise
@@ -208,7 +256,7 @@ class Drive(Requests):
                 ``TOO_SLOW``: the whole took too long, for its size.
             Refused: ``NOT_DOWNLOADABLE``, ``NO_CHECKSUM``, ``ABUSIVE_FILE`` …
         """
-        Download(self, file, target, resume=resume, progress=progress).run()
+        Download(self._api, file, target, resume=resume, progress=progress).run()
 
     def upload(
         self,
@@ -234,11 +282,11 @@ class Drive(Requests):
         body = metadata(file_id, name, parent_id, mime_type, properties)
         source = Source(path, mime_type, size_bytes, md5_checksum, progress)
         return Upload(
-            self,
+            self._api,
             source,
             file_id,
             Act.CREATE,
-            lambda media: self.files.create(body=body, media_body=media, **ANSWERED),
+            lambda media: self._api.files.create(body=body, media_body=media, **ANSWERED),
             sessions=sessions,
         ).run()
 
@@ -261,11 +309,11 @@ class Drive(Requests):
         body = {"mimeType": mime_type, "properties": dict(properties)}
         source = Source(path, mime_type, size_bytes, md5_checksum, progress)
         return Upload(
-            self,
+            self._api,
             source,
             file_id,
             Act.UPDATE,
-            lambda media: self.files.update(fileId=file_id, body=body, media_body=media, **ANSWERED),
+            lambda media: self._api.files.update(fileId=file_id, body=body, media_body=media, **ANSWERED),
             is_done=lambda file: (
                 file.md5_checksum == md5_checksum and properties.items() <= file.properties.items()
             ),
@@ -277,11 +325,11 @@ class Drive(Requests):
     def _list(self, item: str, query: str, page_token: str, order_by: str | None = None) -> FilePage:
         where = {"corpora": "drive", "driveId": self.drive_id} if self.drive_id else {}
         try:
-            return self.ask(
+            return self._api.ask(
                 "list",
                 Act.READ,
                 item,
-                lambda: self.files.list(
+                lambda: self._api.files.list(
                     q=query,
                     pageToken=page_token or None,
                     pageSize=PAGE_SIZE,
@@ -302,7 +350,7 @@ class Drive(Requests):
 
     def _list_all(self, item: str, query: str) -> list[File]:
         """Return everything that a query finds, each item once; a refused page token begins it again."""
-        patience = self.patience()
+        policy = self._api.new_policy()
         while True:
             try:
                 return self._pages(item, query)
@@ -311,7 +359,7 @@ class Drive(Requests):
                     Code.LISTING_AGED, f"a page token of the list of {item or 'a search'} is refused"
                 )
                 aged.__cause__ = exc
-                patience.wait(Classified(aged, repeat=True), "list", item)
+                policy.wait(Classified(aged, repeat=True), "list", item)
 
     def _pages(self, item: str, query: str) -> list[File]:
         files: dict[str, File] = {}

@@ -48,7 +48,7 @@ class Download:
         self._requests, self._file, self._target, self._resume = requests, file, target, resume
         self._progress = progress or transfers.nobody
         self._md5 = hashlib.md5(usedforsecurity=False)
-        self._whole = transfers.whole_deadline(f"download of {file.file_id}", file.size_bytes)
+        self._deadline = transfers.transfer_deadline(f"download of {file.file_id}", file.size_bytes)
         self._gained_bytes = 0
 
     def run(self) -> None:
@@ -75,8 +75,8 @@ class Download:
         wrong: Transient | None = None
         for _ in range(2):
             answer = self._requests.send(
-                lambda: self._requests.media_exchange(
-                    self._file, pinned=False, first=0, last=None, whole=self._whole
+                lambda: self._requests.media_request(
+                    self._file, pinned=False, first=0, last=None, deadline=self._deadline
                 ),
                 lambda answer: answer,
             )
@@ -184,8 +184,8 @@ class Download:
             return total, answer.body
 
         return self._requests.send(
-            lambda: self._requests.media_exchange(
-                self._file, pinned=pinned, first=first, last=last, whole=self._whole
+            lambda: self._requests.media_request(
+                self._file, pinned=pinned, first=first, last=last, deadline=self._deadline
             ),
             read,
         )

@@ -203,7 +203,7 @@ def scope_of(rule: Rule, act: Act) -> Scope:
     return {Act.CREATE: Scope.UPLOADS, Act.UPDATE: Scope.FOLDER, Act.FEED: Scope.SERVICE}.get(act, Scope.ITEM)
 
 
-def finding_of_answer(
+def classified_answer(
     *, status: int, headers: Mapping[str, str], body: bytes, act: Act, item: str, now_epoch_s: float
 ) -> Classified:
     """Return what an unwanted answer means.
@@ -215,11 +215,11 @@ def finding_of_answer(
     """
     said = read_body(body)
     rule = next((rule for reason, rule in RULES.items() if reason in said.reasons), None)
-    told_s = retry_after_s(headers, now_epoch_s)
+    asked_s = retry_after_s(headers, now_epoch_s)
     what = f"Drive answered {status} to {act} of {item or 'the account'}"
 
     def transient(code: Code, *, repeat: bool = True, scope: Scope = Scope.ITEM) -> Classified:
-        trouble = Transient(code, what, scope=scope, retry_after_s=told_s)
+        trouble = Transient(code, what, scope=scope, retry_after_s=asked_s)
         return Classified(trouble, repeat, doubtful=status >= 500 or status == 408, status=status)
 
     if status >= 500 or status == 408:
@@ -233,14 +233,16 @@ def finding_of_answer(
     if status == 429 and (rule is None or rule.make is Refused):
         rule = _RATE
     if status in (403, 429) and rule is not None:
-        return _by_rule(rule, said, act=act, what=what, told_s=told_s, status=status)
+        return _by_rule(rule, said, act=act, what=what, asked_s=asked_s, status=status)
     if status in (403, 404, 410) and not said.is_json:
         # A proxy's page or an empty body is no word of Drive's: taken for one, it would hold or lose a file.
         return transient(Code.BAD_ANSWER)
     return Classified(_by_status(status, said, act=act, item=item, what=what), status=status)
 
 
-def _by_rule(rule: Rule, said: Body, *, act: Act, what: str, told_s: float | None, status: int) -> Classified:
+def _by_rule(
+    rule: Rule, said: Body, *, act: Act, what: str, asked_s: float | None, status: int
+) -> Classified:
     remedy = None
     if rule is _FULL and "service accounts do not have storage" in said.message.lower():
         remedy = (
@@ -248,7 +250,7 @@ def _by_rule(rule: Rule, said: Body, *, act: Act, what: str, told_s: float | Non
         )
     if rule is _NO_PERMISSION and act in (Act.CREATE, Act.UPDATE):
         remedy = SHARE_OUTPUT
-    wait_s = rule.retry_after_s if rule.retry_after_s is not None else told_s
+    wait_s = rule.retry_after_s if rule.retry_after_s is not None else asked_s
     trouble = rule.make(rule.code, what, remedy=remedy, scope=scope_of(rule, act), retry_after_s=wait_s)
     return Classified(trouble, rule.repeat, rule.slow, status=status)
 

@@ -140,19 +140,19 @@ class Lanes:
         """Return what stands for a request that nobody asked about before it went."""
         return Ticket(kind, self.units.sent(now, price(kind)), self.writes.sent(now, _writes_of(kind)))
 
-    def accepted(self, going: Ticket, now: float) -> None:
+    def accepted(self, ticket: Ticket, now: float) -> None:
         """Drive took it, whatever it answered."""
-        self.units.accepted(now, going.units)
-        if lane_of(going.kind) is Lane.WRITES:
+        self.units.accepted(now, ticket.units)
+        if lane_of(ticket.kind) is Lane.WRITES:
             self._suspected = False
-            self.writes.accepted(now, going.write)
+            self.writes.accepted(now, ticket.write)
 
-    def refused(self, going: Ticket, now: float, told_s: float | None, jitter: float) -> None:
+    def refused(self, ticket: Ticket, now: float, retry_after_s: float | None, jitter: float) -> None:
         """Drive refused it for its rate; see `Rate.refused`."""
-        if self._is_for_units(going.kind, now):
-            self.units.refused(now, going.units, told_s, jitter)
+        if self._is_for_units(ticket.kind, now):
+            self.units.refused(now, ticket.units, retry_after_s, jitter)
         else:
-            self.writes.refused(now, going.write, told_s, jitter)
+            self.writes.refused(now, ticket.write, retry_after_s, jitter)
 
     def _is_for_units(self, kind: str, now: float) -> bool:
         """Whether a refusal is about the units; else it is about writes. Drive's answer does not say.

@@ -74,7 +74,7 @@ class Pacer:
         self._lock = threading.Lock()
         self._thread = threading.local()
         self._lanes = Lanes(clock(), units_per_minute, first_pause_s)
-        self._turns = FairShare()
+        self._shares = FairShare()
         self._queues: dict[Lane, list[object]] = {lane: [] for lane in Lane}
         self._sent: Counter[str] = Counter()
         self._refused = 0
@@ -106,12 +106,12 @@ class Pacer:
             now = self._clock()
             self._lanes.accepted(self._last(kind, now), now)
 
-    def refused(self, kind: str, told_s: float | None = None) -> None:
-        """Drive refused this thread's request for its rate; `told_s` is its bounded `Retry-After`."""
+    def refused(self, kind: str, retry_after_s: float | None = None) -> None:
+        """Drive refused this thread's request for its rate; `retry_after_s` is its bounded `Retry-After`."""
         with self._lock:
             now = self._clock()
             self._refused += 1
-            self._lanes.refused(self._last(kind, now), now, told_s, self._jitter())
+            self._lanes.refused(self._last(kind, now), now, retry_after_s, self._jitter())
 
     def state(self) -> PacerState:
         """Return what is allowed now."""
@@ -139,7 +139,7 @@ class Pacer:
     def _must_yield(self, lane: Lane, now: float) -> bool:
         """Whether the other lane waits, could go, and has had less than its share."""
         other = Lane.READS if lane is Lane.WRITES else Lane.WRITES
-        if not self._queues[other] or self._turns.first() is lane:
+        if not self._queues[other] or self._shares.first() is lane:
             return False
         return other is Lane.READS or self._lanes.writes.wait_s(now, 1.0) <= 0
 
@@ -151,7 +151,7 @@ class Pacer:
         return min(queue.index(ticket) * self._lanes.spacing_s(), QUEUE_MOST_S)
 
     def _let_go(self, kind: str, now: float) -> None:
-        self._turns.goes(lane_of(kind), price(kind))
+        self._shares.goes(lane_of(kind), price(kind))
         self._sent[kind] += 1
         self._thread.last = self._lanes.go(kind, now)
 

@@ -251,11 +251,11 @@ class Rate:
             self.per_s = self.limit_per_s * self._curve()
         self.per_s = min(max(self.per_s, LEAST_PER_S), self.most_per_s)
 
-    def refused(self, now: float, sent: Sent, told_s: float | None, jitter: float) -> None:
+    def refused(self, now: float, sent: Sent, retry_after_s: float | None, jitter: float) -> None:
         """Drive said too many. Requests that were under way together count as one refusal.
 
         Args:
-            told_s: `Retry-After`, already bounded; None when it said nothing.
+            retry_after_s: `Retry-After`, already bounded; None when it said nothing.
             jitter: 0 to 1; spreads daemons that were refused together.
         """
         self._fill(now)
@@ -265,8 +265,8 @@ class Rate:
             self._cut(now, sent)
             pauses = self._pauses if now - self._row_began_at < SILENT_FOR_LONG_S else self._long_pauses
             self.paused_until = now + pauses.wait_s(self._row - 1, chance=jitter)
-        if told_s is not None:
-            self.paused_until = max(self.paused_until, now + told_s)
+        if retry_after_s is not None:
+            self.paused_until = max(self.paused_until, now + retry_after_s)
         self._level = min(self._level, 0.0)
         self._filled_at = max(self._filled_at, self.paused_until)
 

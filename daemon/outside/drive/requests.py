@@ -1,14 +1,13 @@
-"""The only module that knows Google's client: it builds the exchanges from its own description of the API.
+"""The only module that knows how Google's client builds requests: from its own description of the API.
 
 Addresses, parameters and bodies are the library's; its retries and media classes stay unused, as they re-send consumed bodies
-and take cut ones for whole (reference/drive-api.md, section 0). Every request goes through `Transport.attempt`.
+and take cut ones for whole (reference/drive-api.md, section 0). Every request goes through the transport.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -17,12 +16,10 @@ from googleapiclient.discovery_cache import get_static_doc
 from googleapiclient.http import MediaIoBaseUpload, build_http
 
 from daemon.outside.drive.answers import FILE_FIELDS, file_of, json_of
-from daemon.outside.drive.auth import Authorizer
-from daemon.outside.drive.budget import Budget
 from daemon.outside.drive.errors import Act, Classified
-from daemon.outside.drive.pacer import Pacer
+from daemon.outside.drive.retry import RetryPolicy
 from daemon.outside.drive.transport import Transport
-from daemon.outside.drive.wire import Deadline, Request
+from daemon.outside.drive.wire import Answer, Deadline, Request
 from daemon.rules.codes import Code
 from daemon.rules.errors import NotThere, Transient
 from daemon.rules.model import File
@@ -32,53 +29,20 @@ ANSWERED: Mapping[str, Any] = {"supportsAllDrives": True, "fields": FILE_FIELDS}
 """Of a request that answers with an item."""
 
 
-class Requests(Transport):
+class Requests:
     """Google Drive v3, or whatever speaks like it at `api_endpoint`. Safe to share between threads.
 
-    Here is what requests are made of; `client.Drive` has the wishes.
-
-    Every method raises `Trouble`: `Transient` after `tries` (or at once, where repeating is useless), `Refused`,
-    `NotThere` for a definite 404, and plain `Trouble` for a request that is our own fault.
-
     Args:
+        transport: sends what is built here.
         api_endpoint: replaces the root of all addresses, uploads included; empty: Google's.
-        drive_id: the shared drive to live in; empty: the user's own log and everything shared with him.
-        budget: of a day; None: counted, and without limits.
-        timeout_s: of one wait at the socket; an exchange as a whole has a deadline by its size.
-        tries: of one request, or of one stretch of an upload without progress.
-        on_request: told the kind of each request that goes out.
-        backoff_s: about the first wait after a transient failure; each further one is twice as long.
     """
 
     def __init__(
         self,
-        authorize: Authorizer,
-        *,
-        api_endpoint: str = "",
-        drive_id: str = "",
-        pacer: Pacer,
-        budget: Budget | None = None,
-        stop: threading.Event | None = None,
-        timeout_s: float = 60.0,
-        tries: int = 6,
-        on_request: Callable[[str], None] | None = None,
-        backoff_s: float = 1.0,
+        transport: Transport,
+        api_endpoint: str,
     ) -> None:
-        super().__init__(
-            authorize,
-            pacer=pacer,
-            budget=budget or Budget(),
-            stop=stop or threading.Event(),
-            timeout_s=timeout_s,
-            tries=tries,
-            on_request=on_request,
-            backoff_s=backoff_s,
-            new_http=build_http,
-        )
-        self.drive_id = drive_id
-        self._root_id = drive_id
-        self.root: File | None = None
-        """My Drive's root as `root_id` was told of it, if it had to ask."""
+        self.transport = transport
         document = json.loads(get_static_doc("drive", "v3"))
         document.pop("mtlsRootUrl", None)
         if api_endpoint:
@@ -89,12 +53,29 @@ class Requests(Transport):
         self.about, self.files, self.revisions = service.about(), service.files(), service.revisions()
         self.feed = service.changes()
 
-    def ask(
-        self, kind: str, act: Act, item: str, request: Callable[[], Any], read: Callable[[dict[str, Any]], T]
+    def send(
+        self,
+        build: Callable[[], Request],
+        read: Callable[[Answer], T],
+        already: Callable[[], T | None] | None = None,
     ) -> T:
-        """Send what `request` builds, anew for each try, and read its JSON."""
+        """Send until there is an answer that can be read; see `Retrying.read`."""
+        return self.transport.retrying.read(build, read, already)
+
+    def attempt(self, request: Request) -> Answer | Classified:
+        """Send once; see `Retrying.attempt`."""
+        return self.transport.retrying.attempt(request)
+
+    def new_policy(self) -> RetryPolicy:
+        """Return the tries of something that begins now."""
+        return self.transport.retrying.new_policy()
+
+    def ask(
+        self, kind: str, act: Act, item: str, build: Callable[[], Any], read: Callable[[dict[str, Any]], T]
+    ) -> T:
+        """Send what `build` makes, anew for each try, and read its JSON."""
         return self.send(
-            lambda: self.exchange(kind, act, item, request()),
+            lambda: self.request(kind, act, item, build()),
             lambda answer: read(json_of(answer, f"{act} of {item}")),
         )
 
@@ -111,7 +92,7 @@ class Requests(Transport):
     ) -> File:
         """Change an item's metadata; `already`, asked before a repeat, returns it where a lost answer had done it."""
         return self.send(
-            lambda: self.exchange(
+            lambda: self.request(
                 "update",
                 Act.UPDATE,
                 file_id,
@@ -121,8 +102,8 @@ class Requests(Transport):
             already,
         )
 
-    def media_exchange(
-        self, file: File, *, pinned: bool, first: int, last: int | None, whole: Deadline
+    def media_request(
+        self, file: File, *, pinned: bool, first: int, last: int | None, deadline: Deadline
     ) -> Request:
         """Return the request for the bytes `first` to `last` (inclusive; None: the whole file, without a range)."""
         if pinned:
@@ -140,26 +121,26 @@ class Requests(Transport):
             {**_lower(request.headers), **ranged, "accept-encoding": "identity"},
             expected=frozenset({200 if last is None else 206}),
             most_bytes=file.size_bytes if last is None else last - first + 1,
-            whole=whole,
+            transfer_deadline=deadline,
         )
 
-    def exchange(
+    def request(
         self,
         kind: str,
         act: Act,
         item: str,
-        request: Any,
+        built: Any,
         expected: frozenset[int] = frozenset({200, 201, 204}),
     ) -> Request:
-        """Return what Google's library has built as an exchange of ours."""
-        body = request.body or b""
+        """Return what Google's library has built as a request of ours."""
+        body = built.body or b""
         return Request(
             kind,
             act,
             item,
-            request.method,
-            request.uri,
-            _lower(request.headers),
+            built.method,
+            built.uri,
+            _lower(built.headers),
             body.encode() if isinstance(body, str) else body,
             expected,
         )
@@ -168,27 +149,27 @@ class Requests(Transport):
         """Return Google's wrapping of bytes; resumable: only its shape is used, the bytes follow by themselves."""
         return MediaIoBaseUpload(io.BytesIO(data), mimetype=mime_type, resumable=resumable)
 
-    def create(self, kind: str, file_id: str, request: Callable[[], Any]) -> File:
+    def create(self, kind: str, file_id: str, build: Callable[[], Any]) -> File:
         """Send a create with a reserved id; a 409 says that it exists, and it is read back."""
 
-        def build() -> Request:
-            return self.exchange(kind, Act.CREATE, file_id, request(), expected=frozenset({200, 201, 409}))
+        def request() -> Request:
+            return self.request(kind, Act.CREATE, file_id, build(), expected=frozenset({200, 201, 409}))
 
         file = self.send(
-            build, lambda answer: None if answer.status == 409 else file_of(json_of(answer, "create"))
+            request, lambda answer: None if answer.status == 409 else file_of(json_of(answer, "create"))
         )
         return file or self.get_ours(file_id)
 
     def get_ours(self, file_id: str) -> File:
         """Return an item that exists because Drive said so: a 404 means that it is not to be seen yet."""
-        patience = self.patience()
+        policy = self.new_policy()
         while True:
             try:
                 return self.get(file_id)
             except NotThere as exc:
                 unseen = Transient(Code.NOT_YET_VISIBLE, f"{file_id} exists, but cannot be read")
                 unseen.__cause__ = exc
-                patience.wait(Classified(unseen, repeat=True), "get", file_id)
+                policy.wait(Classified(unseen, repeat=True), "get", file_id)
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

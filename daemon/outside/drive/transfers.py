@@ -16,8 +16,8 @@ MULTIPART_MOST_BYTES = 4 << 20
 SESSIONS = 3
 SESSION_LIFE_S = 6 * 86400.0
 """A session's address lives for a week at Drive; one that is nearly that old is not worth its risk."""
-WHOLE_LEAST_S = 300.0
-WHOLE_SLOWEST_BYTES_PER_S = 50_000
+DEADLINE_LEAST_S = 300.0
+SLOWEST_BYTES_PER_S = 50_000
 RESUME_AFTER_S = 5.0
 
 _INTERRUPTIONS = frozenset(
@@ -29,12 +29,12 @@ def nobody(done_bytes: int) -> None:
     """Told of progress where nobody asked for it."""
 
 
-def whole_deadline(of: str, size_bytes: int) -> Deadline:
+def transfer_deadline(of: str, size_bytes: int) -> Deadline:
     """Return the deadline of a transfer that begins now: five minutes, and the time for its bytes on a slow line.
 
     Each chunk has a deadline of its own, but a line that drops nearly all of them would keep a worker for hours.
     """
-    return Deadline(of, WHOLE_LEAST_S + size_bytes / WHOLE_SLOWEST_BYTES_PER_S)
+    return Deadline(of, DEADLINE_LEAST_S + size_bytes / SLOWEST_BYTES_PER_S)
 
 
 def interrupted(trouble: Transient, *, went_on: bool) -> None:

@@ -97,7 +97,7 @@ class Upload:
         self._sessions: Sessions = sessions if sessions is not None else NullSessions()
         self._kind = str(act)
         self._progress = source.progress or transfers.nobody
-        self._whole = transfers.whole_deadline(f"{act} of {file_id}", source.size_bytes)
+        self._deadline = transfers.transfer_deadline(f"{act} of {file_id}", source.size_bytes)
 
     def run(self) -> File:
         """See `Drive.upload` and `Drive.update_content`."""
@@ -134,7 +134,7 @@ class Upload:
         if self._act is Act.CREATE:
             return self._requests.create(self._kind, self._file_id, request)
         return self._requests.send(
-            lambda: self._requests.exchange(self._kind, self._act, self._file_id, request()),
+            lambda: self._requests.request(self._kind, self._act, self._file_id, request()),
             lambda answer: file_of(json_of(answer, f"update of {self._file_id}")),
             self._already,
         )
@@ -176,7 +176,7 @@ class Upload:
         if session is None:
             return None
         source = self._source
-        announced = (self._request_key(self._start_exchange()), source.size_bytes, source.md5_checksum)
+        announced = (self._request_key(self._start_request()), source.size_bytes, source.md5_checksum)
         fits = (session.request_key, session.size_bytes, session.md5_checksum) == announced
         # A clock that went back says nothing: Drive then tells that the session is gone.
         if fits and abs(time.time() - session.started_epoch_s) < transfers.SESSION_LIFE_S:
@@ -184,13 +184,13 @@ class Upload:
         self._sessions.drop(self._file_id)
         return None
 
-    def _start_exchange(self) -> Request:
+    def _start_request(self) -> Request:
         request = self._request(self._requests.media_body(b"", self._source.mime_type, resumable=True))
         request.headers["x-upload-content-type"] = self._source.mime_type
         request.headers["x-upload-content-length"] = str(self._source.size_bytes)
         expected = frozenset({200, 201, 409} if self._act is Act.CREATE else {200, 201})
-        exchange = self._requests.exchange(self._kind, self._act, self._file_id, request, expected)
-        return replace(exchange, whole=self._whole)
+        start = self._requests.request(self._kind, self._act, self._file_id, request, expected)
+        return replace(start, transfer_deadline=self._deadline)
 
     @staticmethod
     def _request_key(start: Request) -> str:
@@ -209,14 +209,14 @@ class Upload:
                 raise bad_answer(f"{self._act} of {self._file_id}: a session without an address")
             return uri
 
-        uri = self._requests.send(self._start_exchange, read)
+        uri = self._requests.send(self._start_request, read)
         if not uri:
             self._sessions.drop(self._file_id)
             return None
         session = UploadSession(
             file_id=self._file_id,
             uri=uri,
-            request_key=self._request_key(self._start_exchange()),
+            request_key=self._request_key(self._start_request()),
             size_bytes=self._source.size_bytes,
             md5_checksum=self._source.md5_checksum,
             started_epoch_s=time.time(),
@@ -230,7 +230,7 @@ class Upload:
         Raises:
             _SessionLost: the session is refused.
         """
-        size, patience = self._source.size_bytes, self._requests.patience()
+        size, policy = self._source.size_bytes, self._requests.new_policy()
         # What an earlier process sent is not known: the server may have all of it.
         offset, best, sent = 0, 0, size if resumed else 0
         begun: int | None = None if resumed else 0
@@ -252,7 +252,7 @@ class Upload:
                 went_on = self._resumes and best - (best if begun is None else begun) >= transfers.CHUNK_BYTES
                 if isinstance(outcome.trouble, Transient):
                     transfers.interrupted(outcome.trouble, went_on=went_on)
-                patience.wait(outcome, "chunk", self._file_id)
+                policy.wait(outcome, "chunk", self._file_id)
                 ask = True
                 continue
             session = self._moved(session, outcome)
@@ -265,13 +265,13 @@ class Upload:
                 logger.debug("The {} of {} goes on from byte {}", self._act, self._file_id, offset)
             if offset > best:
                 best = offset
-                patience.progress()
+                policy.progress()
                 self._progress(best)
             if stuck:
                 idle = Transient(
                     Code.NO_PROGRESS, f"{self._act} of {self._file_id}: stuck at {offset} of {size} bytes"
                 )
-                patience.wait(Classified(idle, repeat=True), "chunk", self._file_id)
+                policy.wait(Classified(idle, repeat=True), "chunk", self._file_id)
             ask = stuck or offset >= size
 
     def _moved(self, session: UploadSession, answer: Answer) -> UploadSession:
@@ -304,7 +304,7 @@ class Upload:
             {"content-range": place},
             chunk,
             expected=frozenset({200, 201, 308}),
-            whole=self._whole,
+            transfer_deadline=self._deadline,
         )
 
     @staticmethod
@@ -314,12 +314,16 @@ class Upload:
         return int(match.group(1)) + 1 if match else 0
 
 
-def _is_lost(finding: Classified, *, asked: bool) -> bool:
+def _is_lost(classified: Classified, *, asked: bool) -> bool:
     """Whether a session is refused for good: by any 4xx that does not pass.
 
     A 404 or 410 without Drive's own words may be a proxy's page. If the question for the offset gets one, too, a new
     session costs bytes and nothing else; keeping a dead one would cost the upload.
     """
-    if finding.status in _GONE and asked:
+    if classified.status in _GONE and asked:
         return True
-    return 400 <= finding.status < 500 and not finding.repeat and not isinstance(finding.trouble, Transient)
+    return (
+        400 <= classified.status < 500
+        and not classified.repeat
+        and not isinstance(classified.trouble, Transient)
+    )

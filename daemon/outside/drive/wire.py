@@ -37,7 +37,7 @@ class Deadline:
         self._until = time.monotonic() + most_s
 
     def pause(self, seconds: float) -> None:
-        """So long the transfer had to wait its turn."""
+        """Move the deadline: so long the transfer waited for the quota."""
         self._until += seconds
 
     def check(self) -> None:
@@ -53,9 +53,9 @@ class Request:
     Args:
         kind: for the pacer and the counters: ``get``, ``list``, ``changes``, ``download``, ``create`` …
         item: id of what it is about, for messages.
-        expected: statuses that are an answer; every other one is a finding.
+        expected: statuses that are an answer; every other one is a failure.
         most_bytes: largest body of an answer.
-        whole: the deadline of the transfer that it is a part of.
+        transfer_deadline: of the transfer that it is a part of.
     """
 
     kind: str
@@ -67,7 +67,7 @@ class Request:
     body: bytes = field(repr=False, default=b"")
     expected: frozenset[int] = frozenset({200})
     most_bytes: int = MOST_JSON_BYTES
-    whole: Deadline | None = None
+    transfer_deadline: Deadline | None = None
 
     @property
     def deadline_s(self) -> float:
@@ -96,23 +96,23 @@ class Dropped(Exception):
 class Bounds:
     """The limits of the exchange under way in this thread."""
 
-    def __init__(self, exchange: Request, stop: threading.Event) -> None:
-        self._exchange, self._stop = exchange, stop
-        self._until = time.monotonic() + exchange.deadline_s
+    def __init__(self, request: Request, stop: threading.Event) -> None:
+        self._request, self._stop = request, stop
+        self._until = time.monotonic() + request.deadline_s
 
     def most_bytes(self, status: int) -> int:
-        """A wished answer is as long as it should be, or a portal's page; every other one is short."""
-        return (self._exchange.most_bytes if status in self._exchange.expected else 0) + MOST_PAGE_BYTES
+        """An expected answer is as long as it should be, or a portal's page; every other one is short."""
+        return (self._request.most_bytes if status in self._request.expected else 0) + MOST_PAGE_BYTES
 
     def check(self, got_bytes: int = 0, status: int = 0) -> None:
         """Raises Transient: STOPPING, TIMEOUT, TOO_SLOW, or SIZE_MISMATCH: the body is larger than it can be."""
-        of = f"{self._exchange.act} of {self._exchange.item or 'the account'}"
+        of = f"{self._request.act} of {self._request.item or 'the account'}"
         if self._stop.is_set():
             raise Transient(Code.STOPPING, f"{of}: the service stops")
         if time.monotonic() > self._until:
-            raise Transient(Code.TIMEOUT, f"{of} took longer than {self._exchange.deadline_s:.0f} s")
-        if self._exchange.whole is not None:
-            self._exchange.whole.check()
+            raise Transient(Code.TIMEOUT, f"{of} took longer than {self._request.deadline_s:.0f} s")
+        if self._request.transfer_deadline is not None:
+            self._request.transfer_deadline.check()
         if got_bytes > self.most_bytes(status):
             raise Transient(Code.SIZE_MISMATCH, f"{of}: more than {self.most_bytes(status)} bytes came")
 
@@ -125,7 +125,8 @@ def set_bounds(bounds: Bounds | None) -> None:
     _thread.bounds = bounds
 
 
-def _check(got_bytes: int = 0, status: int = 0) -> None:
+def check_bounds(got_bytes: int = 0, status: int = 0) -> None:
+    """Check the bounds of the exchange under way in this thread, if it has any. Raises Transient: see `Bounds.check`."""
     bounds: Bounds | None = getattr(_thread, "bounds", None)
     if bounds is not None:
         bounds.check(got_bytes, status)
@@ -143,7 +144,7 @@ class Blocks:
 
     def __iter__(self) -> Iterator[memoryview]:
         for start in range(0, len(self._body), BLOCK_BYTES):
-            _check()
+            check_bounds()
             yield self._body[start : start + BLOCK_BYTES]
 
 
@@ -156,7 +157,7 @@ class BoundedResponse(http.client.HTTPResponse):
         parts: list[bytes] = []
         got, length = 0, self.length
         while length is None or got < length:
-            _check(got, self.status)
+            check_bounds(got, self.status)
             # read1: at most one receive. read(n) would wait for n bytes, however slowly they come.
             block = self.read1(BLOCK_BYTES if length is None else min(BLOCK_BYTES, length - got))
             if not block:
@@ -164,7 +165,7 @@ class BoundedResponse(http.client.HTTPResponse):
             parts.append(block)
             got += len(block)
         self.close()
-        _check(got, self.status)
+        check_bounds(got, self.status)
         if length is not None and got < length:
             raise http.client.IncompleteRead(b"", length - got)
         return b"".join(parts)

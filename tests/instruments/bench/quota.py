@@ -21,6 +21,7 @@ from loguru import logger
 from daemon.outside.drive.auth import LocalToken
 from daemon.outside.drive.client import Drive
 from daemon.outside.drive.pacer import Pacer
+from daemon.outside.drive.transport import build_transport
 from daemon.rules.errors import Transient
 from daemon.rules.model import File
 from tests.instruments.bench import bars
@@ -90,7 +91,8 @@ def measure(plan: Plan) -> list[Tail]:
 
 def _all_files(server: DriveServer) -> list[File]:
     server.scan()
-    drive = Drive(LocalToken(server.token), api_endpoint=server.endpoint, pacer=Pacer(1e9))
+    transport = build_transport(LocalToken(server.token), pacer=Pacer(1e9))
+    drive = Drive(transport, api_endpoint=server.endpoint)
     files = [file for file in drive.list_children(drive.root_id()).files if file.is_blob]
     assert len(files) == FILES
     return files
@@ -99,12 +101,8 @@ def _all_files(server: DriveServer) -> list[File]:
 def _steps(plan: Plan, server: DriveServer, files: list[File], work: Path) -> list[float]:
     """Keep the workers busy through all steps; return each step's end, epoch seconds."""
     stop = threading.Event()
-    drive = Drive(
-        LocalToken(server.token),
-        api_endpoint=server.endpoint,
-        pacer=Pacer(bars.BOUND_UNITS_PER_MINUTE),
-        stop=stop,
-    )
+    transport = build_transport(LocalToken(server.token), pacer=Pacer(bars.BOUND_UNITS_PER_MINUTE), stop=stop)
+    drive = Drive(transport, api_endpoint=server.endpoint)
     wrong: list[BaseException] = []
 
     def fetch(first: int) -> None:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from daemon.outside.cache import Cache
-from daemon.outside.drive.transport import Transport
+from daemon.outside.drive.layers import Authorizing
+from daemon.outside.drive.wire import Request
 from daemon.outside.ledger.database import Database
 
 BEFORE, AFTER = "before", "after"
@@ -71,15 +72,16 @@ class Points:
         # Class attributes need plain functions, which `around` returns: they bind like methods.
         Database._commit = self.around("commit", Database._commit)  # type: ignore[method-assign]
         Cache.remember_page_token = self.around("token", Cache.remember_page_token)  # type: ignore[method-assign]
-        Transport._transmit = self.around(_exchange, Transport._transmit)  # type: ignore[method-assign]
+        # Each single exchange with Drive, its authorization included.
+        Authorizing.send = self.around(_kind_of_request, Authorizing.send)  # type: ignore[method-assign]
         # pathlib looks both up when it is called, so Path.rename and Path.replace are among them.
         os.rename = self.around("rename", os.rename)
         os.replace = self.around("rename", os.replace)
         os.fsync = self.around("fsync", os.fsync)
 
 
-def _exchange(_: Transport, exchange: Any) -> str:
-    return f"transmit:{exchange.kind}"
+def _kind_of_request(_: Authorizing, request: Request) -> str:
+    return f"transmit:{request.kind}"
 
 
 def kind_of(point: str) -> str:

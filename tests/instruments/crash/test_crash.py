@@ -22,6 +22,8 @@ from daemon.outside.drive import answers, client
 from daemon.outside.drive.auth import LocalToken
 from daemon.outside.drive.client import Drive
 from daemon.outside.drive.pacer import Pacer
+from daemon.outside.drive.transport import build_transport
+from daemon.rules.backoff import Backoff
 from tests.instruments.crash.points import kind_of
 from tests.instruments.crash.scenarios import SCENARIOS
 from tests.support.drive import DriveServer
@@ -161,7 +163,8 @@ def upload_with_a_lost_answer(server: DriveServer, path: Path) -> int:
     """Upload a file; Drive makes it and the connection breaks. Return how many files there are in the end."""
     path.write_bytes(b"a result")
     pacer = Pacer(1e9, first_pause_s=0.001)
-    drive = Drive(LocalToken(server.token), api_endpoint=server.endpoint, pacer=pacer, backoff_s=0.01)
+    transport = build_transport(LocalToken(server.token), pacer=pacer, backoff=Backoff(0.01, 1.0))
+    drive = Drive(transport, api_endpoint=server.endpoint)
     (file_id,) = drive.generate_ids(1)
     server.fault("/upload/", method="POST", action="cut_after")
 

@@ -9,6 +9,8 @@ import pytest
 from daemon.outside.drive.auth import LocalToken
 from daemon.outside.drive.client import Drive
 from daemon.outside.drive.pacer import Pacer
+from daemon.outside.drive.transport import build_transport
+from daemon.rules.backoff import Backoff
 from tests.outside.drive.scripted import ScriptedServer
 
 
@@ -24,10 +26,14 @@ def drive(server: ScriptedServer) -> Drive:
     return quick_drive(server.url)
 
 
-def quick_drive(url: str, authorize=None, **more) -> Drive:
+QUICK = Backoff(first_s=0.001, most_s=32.0, jitter=(0.5, 1.0))
+
+
+def quick_drive(url: str, authorizer=None, *, drive_id: str = "", **more) -> Drive:
     """A Drive whose waits are milliseconds."""
-    pacer = Pacer(1e9, first_pause_s=0.001)
-    return Drive(authorize or LocalToken("secret"), api_endpoint=url, pacer=pacer, backoff_s=0.001, **more)
+    parts = {"pacer": Pacer(1e9, first_pause_s=0.001), "backoff": QUICK} | more
+    transport = build_transport(authorizer or LocalToken("secret"), **parts)
+    return Drive(transport, api_endpoint=url, drive_id=drive_id)
 
 
 @pytest.fixture

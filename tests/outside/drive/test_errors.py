@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from daemon.outside.drive.errors import Act, Classified, finding_of_answer, read_body, retry_after_s
+from daemon.outside.drive.errors import Act, Classified, classified_answer, read_body, retry_after_s
 from daemon.rules.errors import Kind, NotThere, PageTokenRefused, Scope
 
 T, R, BUG = Kind.TRANSIENT, Kind.REFUSED, Kind.BUG
@@ -30,7 +30,7 @@ def body(reason: str, *, message: str = "", location: str = "", details: str = "
 def find(
     status: int, content: bytes, act: Act = READ, headers: dict[str, str] | None = None, now: float = 0
 ) -> Classified:
-    return finding_of_answer(
+    return classified_answer(
         status=status, headers=headers or {}, body=content, act=act, item="f1", now_epoch_s=now
     )
 

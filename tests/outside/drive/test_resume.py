@@ -14,7 +14,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from daemon.outside.drive import transfers, transport, uploads, wire
+from daemon.outside.drive import layers, transfers, uploads, wire
+from daemon.outside.drive.pacer import Pacer
 from daemon.outside.drive.wire import Deadline
 from daemon.outside.ledger import Ledger, Place
 from daemon.rules.codes import Code
@@ -188,8 +189,8 @@ def test_a_download_that_got_further_is_not_counted_as_failed(server, tmp_path):
 
 def test_a_line_that_drips_ends_the_transfer_and_the_next_call_goes_on(server, drive, tmp_path, monkeypatch):
     """Each byte comes in time for the socket, each chunk for its own deadline."""
-    monkeypatch.setattr(transfers, "WHOLE_LEAST_S", 0.5)
-    monkeypatch.setattr(transfers, "WHOLE_SLOWEST_BYTES_PER_S", 1e12)
+    monkeypatch.setattr(transfers, "DEADLINE_LEAST_S", 0.5)
+    monkeypatch.setattr(transfers, "SLOWEST_BYTES_PER_S", 1e12)
     monkeypatch.setattr(wire, "LEAST_DEADLINE_S", 5.0)  # a test without the guard ends, too
     server.answers(ranged, ranged, lambda request: replace(ranged(request), block_s=0.01))
     began = time.monotonic()
@@ -199,7 +200,7 @@ def test_a_line_that_drips_ends_the_transfer_and_the_next_call_goes_on(server, d
     tried = len(server.seen), drive.requests["download"]
     server.waiting.set()
     server.seen.clear()
-    monkeypatch.setattr(transfers, "WHOLE_LEAST_S", 60.0)
+    monkeypatch.setattr(transfers, "DEADLINE_LEAST_S", 60.0)
     server.answers(ranged)
     drive.download(FILE, tmp_path / "f", resume=True)
 
@@ -214,16 +215,17 @@ def test_waiting_for_the_quota_is_no_slowness(server, tmp_path, monkeypatch):
     """Each chunk waits for most of the time that the whole may take; the clock is the test's."""
     ahead_s = 0.0
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() + ahead_s, time=time.time)
-    for module in (wire, transport):
+    for module in (wire, layers):
         monkeypatch.setattr(module, "time", clock)
-    drive = quick_drive(server.url)
+    pacer = Pacer(1e9)
+    drive = quick_drive(server.url, pacer=pacer)
 
     def wait(kind, stop) -> bool:
         nonlocal ahead_s
-        ahead_s += 0.7 * transfers.WHOLE_LEAST_S
+        ahead_s += 0.7 * transfers.DEADLINE_LEAST_S
         return True
 
-    monkeypatch.setattr(drive._pacer, "wait", wait)
+    monkeypatch.setattr(pacer, "wait", wait)
     server.answers(ranged)
     drive.download(FILE, tmp_path / "f")
 
@@ -231,7 +233,7 @@ def test_waiting_for_the_quota_is_no_slowness(server, tmp_path, monkeypatch):
 
 
 def test_the_deadline_grows_with_the_size():
-    small, large = (transfers.whole_deadline("x", size) for size in (0, 10**9))
+    small, large = (transfers.transfer_deadline("x", size) for size in (0, 10**9))
 
     assert large._until - small._until == pytest.approx(20_000, abs=1)
     with pytest.raises(Transient, match="TOO_SLOW"):
@@ -463,8 +465,8 @@ def test_an_upload_that_got_further_is_not_counted_as_failed(server, endpoint, t
 
 
 def test_an_upload_that_hardly_moves_ends_and_goes_on(server, endpoint, tmp_path, sessions, monkeypatch):
-    monkeypatch.setattr(transfers, "WHOLE_LEAST_S", 0.5)
-    monkeypatch.setattr(transfers, "WHOLE_SLOWEST_BYTES_PER_S", 1e12)
+    monkeypatch.setattr(transfers, "DEADLINE_LEAST_S", 0.5)
+    monkeypatch.setattr(transfers, "SLOWEST_BYTES_PER_S", 1e12)
 
     def slow(request: Request) -> Reply:
         if "/session/" in request.path:

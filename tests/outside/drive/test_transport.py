@@ -12,6 +12,7 @@ from loguru import logger
 
 from daemon.outside.drive import wire
 from daemon.outside.drive.budget import Budget
+from daemon.outside.drive.pacer import Pacer
 from daemon.rules.errors import NotThere, PageTokenRefused, Refused, Scope, Transient
 from daemon.rules.model import File
 from tests.outside.drive.scripted import Reply, js, refusal
@@ -348,10 +349,12 @@ def test_every_request_is_counted_and_told(server, make_drive):
     assert drive.units_spent == 5 + 5 + 100
 
 
-def test_an_answer_that_something_is_not_there_has_passed_the_quota(server, drive, monkeypatch):
+def test_an_answer_that_something_is_not_there_has_passed_the_quota(server, make_drive, monkeypatch):
     """After a refusal the others wait for the first answer that was let in: a 404 is one."""
     told: list[str] = []
-    monkeypatch.setattr(drive._pacer, "accepted", told.append)
+    pacer = Pacer(1e9)
+    monkeypatch.setattr(pacer, "accepted", told.append)
+    drive = make_drive(server.url, pacer=pacer)
     server.answers(refusal(404, "notFound"), refusal(403, "storageQuotaExceeded"))
     with pytest.raises(NotThere):
         drive.get("f1")

@@ -18,10 +18,13 @@ from daemon.outside.clock import Clock
 from daemon.outside.drive.auth import LocalToken
 from daemon.outside.drive.client import Drive
 from daemon.outside.drive.pacer import Pacer
+from daemon.outside.drive.sender import Sender
+from daemon.outside.drive.transport import build_transport
 from daemon.outside.drive.wire import Answer, Request
 from daemon.outside.ledger import Ledger, Place, RevisionRow
 from daemon.outside.spool import Spool
 from daemon.rules import markers
+from daemon.rules.backoff import Backoff
 from daemon.rules.breakers import Breakers
 from daemon.rules.model import File, Instance
 from daemon.rules.outcomes import Converted, Delivered, Filed, MadeResult, Reserved, RevisionOutcome
@@ -44,22 +47,30 @@ FIRST = {f"{NAME}.nii.gz": b"volume one", f"{NAME}.json": b"{}", "preview.jpg": 
 
 
 class Wire:
-    """Wraps the client's one exchange: counts, and dies at the n-th, before or after its effect."""
+    """A sender around each exchange: counts, and dies at the n-th, before or after its effect."""
 
-    def __init__(self, drive: Drive) -> None:
-        self._transmit: Callable[[Request], Answer] = drive._transmit
-        drive._transmit = self  # type: ignore[method-assign]
+    def __init__(self) -> None:
+        self._sender: Sender | None = None
+        self.before: Callable[[Request], object] = lambda _: None
+        """Called before each exchange: what people do in that very moment."""
         self.kinds: list[str] = []
         self.die_at = 0
         self.die_on = ""
         self.after_effect = False
 
-    def __call__(self, exchange: Request) -> Answer:
-        self.kinds.append(exchange.kind)
-        dies = len(self.kinds) == self.die_at or exchange.kind == self.die_on
+    def around(self, sender: Sender) -> Sender:
+        """Return this, as a layer around a sender."""
+        self._sender = sender
+        return self
+
+    def send(self, request: Request) -> Answer:
+        assert self._sender is not None
+        self.kinds.append(request.kind)
+        dies = len(self.kinds) == self.die_at or request.kind == self.die_on
         if dies and not self.after_effect:
             raise Crash
-        answer = self._transmit(exchange)
+        self.before(request)
+        answer = self._sender.send(request)
         if dies:
             raise Crash
         return answer
@@ -265,18 +276,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DriveProcess]:
 
 
 def make_drive(server: DriveProcess, **options: Any) -> Drive:
-    return Drive(
-        LocalToken(server.token or "any"),
-        api_endpoint=server.endpoint,
-        pacer=Pacer(1e9),
-        **({"backoff_s": 0.001, "tries": 3} | options),
-    )
+    parts = {"pacer": Pacer(1e9), "backoff": Backoff(0.001, 32.0), "tries": 3} | options
+    transport = build_transport(LocalToken(server.token or "any"), **parts)
+    return Drive(transport, api_endpoint=server.endpoint)
 
 
 @pytest.fixture(scope="session")
 def shared_drive(server: DriveProcess) -> tuple[Drive, Wire]:
-    drive = make_drive(server)
-    return drive, Wire(drive)
+    wire = Wire()
+    return make_drive(server, wrap=wire.around), wire
 
 
 @pytest.fixture

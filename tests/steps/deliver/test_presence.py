@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from daemon.outside.clock import Clock
+from daemon.outside.drive.wire import Request
 from daemon.rules.errors import Refused, Transient
 from daemon.rules.lifecycle import SeriesState
 from daemon.rules.outcomes import Abandoned, Delivered
@@ -36,15 +37,13 @@ def before_the_move(
     """Let people do something in the very moment before the daemon's first move of a folder."""
 
     def arrange(act: Callable[[], object]) -> None:
-        transmit = world.wire._transmit
         waiting = [act]
 
-        def meddle(exchange):  # type: ignore[no-untyped-def]
-            if exchange.kind == "update" and waiting:
+        def meddle(request: Request) -> None:
+            if request.kind == "update" and waiting:
                 waiting.pop()()
-            return transmit(exchange)
 
-        monkeypatch.setattr(world.wire, "_transmit", meddle)
+        monkeypatch.setattr(world.wire, "before", meddle)
 
     return arrange
 
