@@ -1,4 +1,4 @@
-"""What may be spent in a day: units and bytes, both billed beyond a threshold since 2026; and where the day will end.
+"""What may be spent in a day: units and bytes, both billed beyond a threshold since 2026; and the forecast for the day.
 
 The quota of a minute, used all day, is 468 million units; 400 million are free. When the day's budget is nearly used
 up downloads stop until the next day; the feed goes on, and finished results are delivered from what was kept back.
@@ -45,7 +45,7 @@ class BudgetState:
 
     Args:
         units, size_bytes: spent today.
-        units_forecast, bytes_forecast: what the whole day will come to at the pace of the last hour.
+        units_forecast, bytes_forecast: the total of the day at the pace of the last hour.
         ends_epoch_s: when downloads will stop at this pace; None: not today.
         next_day_epoch_s: when counting begins anew.
     """
@@ -200,7 +200,7 @@ class Budget:
             disk.write(self._path, json.dumps(asdict(self._spent)).encode(), durable=False)
         except OSError as exc:
             # Counting must not break the work; the count in memory goes on.
-            logger.debug("The day's count of units could not be written: {}", type(exc).__name__)
+            logger.debug("The count of units spent today could not be written: {}", type(exc).__name__)
 
 
 def _day(epoch_s: float) -> int:

@@ -244,16 +244,16 @@ class Drive:
         resume: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        """Write the file's bytes to `target` (made anew, or taken up again), checked by size and md5, and fsync it.
+        """Write the file's bytes to `target` (made anew, or continued), checked by size and md5, and fsync it where it is larger than one chunk.
 
         Args:
             file: as Drive showed it last; its size, md5 and head revision are what must come.
-            resume: `target` is of this head revision alone: its whole chunks are kept, whoever left them there,
+            resume: `target` is of this head revision alone: its complete chunks are kept, whoever left them there,
                 and after a failure it holds what the next call can go on from, or is absent.
             progress: told the bytes that lie on disk so far.
         Raises:
             Transient: ``SIZE_MISMATCH``, ``MD5_MISMATCH``, ``CHANGED_MEANWHILE``: read the metadata again first;
-                ``TOO_SLOW``: the whole took too long, for its size.
+                ``TOO_SLOW``: the transfer took too long for its size.
             Refused: ``NOT_DOWNLOADABLE``, ``NO_CHECKSUM``, ``ABUSIVE_FILE`` …
         """
         Download(self._api, file, target, resume=resume, progress=progress).run()
@@ -275,7 +275,7 @@ class Drive:
         """Make a file with a reserved id. If the id exists already, return what it is: the caller compares.
 
         Args:
-            sessions: where the address of a large upload outlives the process, so that the next one goes on.
+            sessions: keeps the address of a large upload, so that the next process can continue it.
         Raises:
             Refused: ``SPOOL_ALTERED``: the bytes at `path` are not those announced; nothing was sent.
         """

@@ -1,4 +1,4 @@
-"""Bytes down: checked, in chunks of one revision, taken up again where they were cut.
+"""Downloads: checked, in chunks of one revision, continued where they were cut.
 
 Everything is sent through the client's transport. Source: reference/drive-api.md, section 3.
 """
@@ -71,7 +71,7 @@ class Download:
     # ── small files ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _at_once(self) -> bytes:
-        """One request and no other. A wrong body gets one more chance: it may be cut, or the file has changed."""
+        """Download in one request. A wrong body is asked for once more: it may be cut, or the file has changed."""
         wrong: Transient | None = None
         for _ in range(2):
             answer = self._requests.send(
@@ -109,14 +109,18 @@ class Download:
         """Read the head revision, so that a change in the middle cannot mix two contents. False: it is refused.
 
         Readers have no right to revisions, and a revision that is seconds old may not be found yet.
-        What is left at the target after an interruption is the beginning of this very revision.
+        After an interruption the target holds the beginning of this very revision.
         """
         try:
             with self._target.open("r+b" if self._resume and self._target.exists() else "w+b") as out:
                 kept = self._keep(out)
                 self._chunks(out, kept, pinned=True)
                 if kept and not self._is_right():
-                    logger.info("The {} bytes of {} that were kept are wrong", kept, self._file.file_id)
+                    logger.info(
+                        "The {} bytes of {} that an earlier download left are wrong; the file is downloaded from its beginning",
+                        kept,
+                        self._file.file_id,
+                    )
                     self._restart(out)
                     self._chunks(out, 0, pinned=True)
                 self._check()
@@ -135,7 +139,7 @@ class Download:
             raise
 
     def _unpinned(self) -> None:
-        """Read the file itself, and look at it once more afterwards. Never taken up again: it may have changed."""
+        """Read the file itself, and read its metadata again afterwards. Never continued: the file may have changed."""
         file = self._file
         with disk.replacing(self._target, durable=True) as temporary, temporary.open("wb") as out:
             self._restart(out)
@@ -146,7 +150,7 @@ class Download:
             self._check()
 
     def _keep(self, out: BinaryIO) -> int:
-        """Hash the whole chunks that lie there already and cut off the rest; return how many bytes are kept."""
+        """Hash the complete chunks that are there already, cut off the rest, and return how many bytes are kept."""
         there = min(out.seek(0, os.SEEK_END), self._file.size_bytes)
         kept = there - there % transfers.CHUNK_BYTES
         out.truncate(kept)
@@ -154,7 +158,7 @@ class Download:
         while block := out.read(_BLOCK_BYTES):
             self._md5.update(block)
         if kept:
-            logger.debug("The download of {} goes on from byte {}", self._file.file_id, kept)
+            logger.debug("The download of {} continues at byte {}", self._file.file_id, kept)
         return kept
 
     def _restart(self, out: BinaryIO) -> None:
@@ -194,7 +198,7 @@ class Download:
 
     def _write(self, out: BinaryIO, body: bytes) -> None:
         out.write(body)
-        # What a later process finds after a kill are whole chunks, not what happened to leave a buffer.
+        # After a kill a later process finds complete chunks, not the part that had left a buffer.
         out.flush()
         self._md5.update(body)
         self._progress(out.tell())

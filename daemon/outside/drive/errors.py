@@ -1,6 +1,6 @@
 """Drive's answers as our errors: status and reason in, kind, scope, code and remedy out; no I/O.
 
-Three questions are answered here for each answer that is not the wanted one: what is it (a `Trouble`), may the
+Three questions are answered here for each unexpected answer: what is it (a `Trouble`), may the
 same request be sent again at once (`repeat`), and should everybody send less (`slow`). Drive's own messages are
 never copied into ours, because they may quote names.
 
@@ -28,7 +28,7 @@ SHARE_OUTPUT = "Share the output folder with the account as Editor; the service 
 
 
 class Act(StrEnum):
-    """What a request was about to do: the same reason reaches further for an upload than for a look."""
+    """What a request was about to do: the same reason has a wider scope for an upload than for a read."""
 
     READ = "read"
     FEED = "feed"
@@ -39,12 +39,12 @@ class Act(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """What became of a request that was not answered as wished.
+    """What a failed try of a request means.
 
     Args:
-        trouble: what to raise when it is not, or no longer, to be repeated.
+        trouble: what to raise when the request is not repeated any more.
         repeat: the same request may be sent again within seconds.
-        slow: Drive wants fewer requests; the pacer must hear of it.
+        slow: Drive refuses the rate; the pacer must know.
         immediate: repeat without a wait (a stale connection, a renewed token).
         doubtful: the request may have had its effect although we have no answer.
         status: HTTP status; 0 when there was no answer.
@@ -118,7 +118,7 @@ RULES: Mapping[str, Rule] = {
     "forbidden": _NO_PERMISSION,
 }
 
-# These say that we asked for nonsense: ours, not the administrator's.
+# These mean that our request was wrong: a bug, nothing that an administrator can repair.
 _OUR_BUG = {"supportsteamdrivesrequired", "invalidabuseacknowledgment", "illegalkeepforevermodification"}
 
 
@@ -191,9 +191,9 @@ def _epoch_s(value: str) -> float | None:
 
 
 def scope_of(rule: Rule, act: Act) -> Scope:
-    """Return how far a refusal reaches: a look harms one item, a refused create closes the uploads."""
+    """Return the scope of a refusal: a refused read concerns one item, a refused create suspends the uploads."""
     if rule is _SCOPE_MISSING and act in (Act.CREATE, Act.UPDATE):
-        # Reading may be granted: were the service closed, the next poll would open it, and all would fail again.
+        # Reading may be granted: if the service were suspended, the next poll would resume it, and all would fail again.
         return Scope.UPLOADS
     if (scope := CODES[rule.code].scope) is not None:
         return scope
@@ -206,11 +206,11 @@ def scope_of(rule: Rule, act: Act) -> Scope:
 def classified_answer(
     *, status: int, headers: Mapping[str, str], body: bytes, act: Act, item: str, now_epoch_s: float
 ) -> Classified:
-    """Return what an unwanted answer means.
+    """Return what an unexpected answer means.
 
     Args:
         headers: names in lower case.
-        item: id of the thing asked for, for the text; may be empty.
+        item: id of the item, for the message; may be empty.
         now_epoch_s: wall time, for a `Retry-After` that is a date.
     """
     said = read_body(body)
@@ -235,7 +235,7 @@ def classified_answer(
     if status in (403, 429) and rule is not None:
         return _by_rule(rule, said, act=act, what=what, asked_s=asked_s, status=status)
     if status in (403, 404, 410) and not said.is_json:
-        # A proxy's page or an empty body is no word of Drive's: taken for one, it would hold or lose a file.
+        # A proxy's page or an empty body is not Drive's answer: taken for one, it would hold or lose a file.
         return transient(Code.BAD_ANSWER)
     return Classified(_by_status(status, said, act=act, item=item, what=what), status=status)
 
@@ -277,5 +277,5 @@ def login_lost(what: str, remedy: str | None = None) -> Refused:
 
 
 def bad_answer(what: str) -> Transient:
-    """Something that Drive does not say answered in its place: a portal's page, a cut body."""
+    """The answer is not one of Drive's: a portal's page, a cut body."""
     return Transient(Code.BAD_ANSWER, what)

@@ -1,8 +1,8 @@
-"""What requests cost, and the two queues they wait in: arithmetic around two rates; no clock, no lock.
+"""What requests cost, and the two queues in which they wait: arithmetic around two rates; no clock, no lock.
 
-One rate counts Drive's units (since 2026-05-01 its quota) for all requests together, the other counts writes alone:
-some accounts are held to about two creates a second, and to 750 GB a day, which must not slow downloads. Where both
-lanes have requests waiting each keeps its share of the units, so that finished results are never starved by intake.
+One rate counts Drive's units (its quota since 2026-05-01) for all requests. The other counts writes alone: some
+accounts may make about two creates a second and upload 750 GB a day, and that limit must not slow downloads. While both
+lanes have waiting requests, each gets its share of the units, so that intake never starves finished results.
 Source: reference/drive-api.md, section 6.
 """
 
@@ -26,18 +26,18 @@ PRICES: Mapping[str, int] = {
 }
 OTHER_PRICE = 5
 WRITES = frozenset({"create", "update", "delete"})
-"""What counts as a write of an account that is held to so many a second."""
+"""The kinds that count as writes."""
 UPLOADS = WRITES | {"chunk"}
-"""What waits with the writes. Chunks are not counted: their number is that of the bytes."""
+"""The kinds that wait in the lane of the writes. Chunks are no writes: their number follows the bytes."""
 
 START_UNITS_PER_S = 2000.0
 """Ten downloads a second."""
 DOCUMENTED_UNITS_PER_MINUTE = 325_000
 START_WRITES_PER_S = 2.0
 WRITES_SAVED_S = 4.0
-"""What accounts are held to is a lasting rate: after a pause the eight writes of one delivery go together."""
+"""The limit is a long-term rate: after a pause the eight writes of one delivery may be sent together."""
 NO_QUOTA_UNITS_PER_MINUTE = 10 * DOCUMENTED_UNITS_PER_MINUTE
-"""Who gives a higher bound speaks of a server of his own: there is nothing to start carefully at."""
+"""A higher bound than this means the embedded Drive, which has no quota: no careful start is needed."""
 FIRST_PAUSE_S = 0.5
 
 
@@ -63,9 +63,9 @@ def lane_of(kind: str) -> Lane:
 
 
 class FairShare:
-    """Whose turn it is where both lanes wait: that of the one which has had less, measured by its share.
+    """Which lane is next while both wait: the one that has had less of its share.
 
-    A lane that comes back from idleness begins where the other one is: it has saved up one request, no more.
+    A lane that was idle has no credit beyond one request.
     """
 
     def __init__(self) -> None:
@@ -73,18 +73,18 @@ class FairShare:
         self._latest = 0.0
 
     def goes(self, lane: Lane, units: float) -> None:
-        """A request of this lane goes."""
+        """Count a request of this lane."""
         self._latest = max(self._latest, self._had[lane])
         self._had[lane] = self._latest + units / SHARES[lane]
 
     def first(self) -> Lane:
-        """Return the lane whose turn it is; uploads when they are equal."""
+        """Return the lane that is next; the writes when they are equal."""
         return Lane.WRITES if self._had[Lane.WRITES] <= self._had[Lane.READS] else Lane.READS
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A request that was let through, as each of the two rates counts it."""
+    """A request that was sent, as each of the two rates counts it."""
 
     kind: str
     units: Sent
@@ -92,7 +92,7 @@ class Ticket:
 
 
 class Lanes:
-    """When a request of a kind may go, and what its answer teaches. All times are monotonic seconds.
+    """When a request of a kind may be sent, and what is learnt from its answer. All times are monotonic seconds.
 
     Args:
         units_per_minute: an upper bound for all requests together.
@@ -120,28 +120,28 @@ class Lanes:
         self._suspected = False
 
     def wait_s(self, kind: str, now: float) -> float:
-        """Return how long a request of this kind has to wait, seconds; 0: it may go."""
+        """Return how long a request of this kind has to wait, seconds; 0: it may be sent."""
         wait_s = self.units.wait_s(now, price(kind))
         if lane_of(kind) is Lane.WRITES:
             wait_s = max(wait_s, self.writes.wait_s(now, _writes_of(kind)))
         return wait_s
 
     def spacing_s(self) -> float:
-        """Return the time between two requests at the rate of now."""
+        """Return the time between two requests at the present rate, seconds."""
         return self.units.mean_units / self.units.per_s
 
     def go(self, kind: str, now: float) -> Ticket:
-        """A request goes."""
+        """Count a request that is sent; return its ticket."""
         units = self.units.spend(now, price(kind))
         is_write = lane_of(kind) is Lane.WRITES
         return Ticket(kind, units, self.writes.spend(now, _writes_of(kind)) if is_write else units)
 
     def gone(self, kind: str, now: float) -> Ticket:
-        """Return what stands for a request that nobody asked about before it went."""
+        """Return a ticket for a request that was sent without asking first; nothing is counted."""
         return Ticket(kind, self.units.sent(now, price(kind)), self.writes.sent(now, _writes_of(kind)))
 
     def accepted(self, ticket: Ticket, now: float) -> None:
-        """Drive took it, whatever it answered."""
+        """Drive accepted it, whatever it answered."""
         self.units.accepted(now, ticket.units)
         if lane_of(ticket.kind) is Lane.WRITES:
             self._suspected = False
@@ -155,10 +155,10 @@ class Lanes:
             self.writes.refused(now, ticket.write, retry_after_s, jitter)
 
     def _is_for_units(self, kind: str, now: float) -> bool:
-        """Whether a refusal is about the units; else it is about writes. Drive's answer does not say.
+        """Return whether a refusal concerns the units; otherwise it concerns the writes. Drive's answer does not say.
 
-        A refused write is laid to the units where these are at their limit and writes are not; if another write is
-        refused before one was accepted, and no read in between, it was about writes.
+        A refused write counts against the units if they are at their limit and the writes are not. If the next write
+        is refused too, and no read was sent in between, the refusal concerns the writes.
         """
         if lane_of(kind) is Lane.READS:
             self._suspected = False

@@ -1,7 +1,6 @@
-"""When the next request may go: the gate that all callers wait at.
+"""When the next request may be sent: the gate at which all callers wait.
 
-What it costs and whose turn it is stands in `lanes.py`, how fast it may go is found in `rate.py`; here are the
-threads and the clock.
+Prices and the two queues are in `lanes.py`, the rates in `rate.py`; the threads and the clock are here.
 """
 
 from __future__ import annotations
@@ -16,21 +15,21 @@ from dataclasses import dataclass
 from daemon.outside.drive.lanes import FIRST_PAUSE_S, FairShare, Lane, Lanes, Ticket, lane_of, price
 
 QUEUE_MOST_S = 0.25
-"""How much later at most the last in the queue looks again: the rate may have grown meanwhile."""
+"""The longest extra wait of a request at the end of its queue: the rate may have grown meanwhile."""
 YIELD_S = 0.005
 YIELDS_MOST = 4
-"""So often a request lets the other lane go first; who sleeps through his turn has lost it."""
+"""How often at most one request lets the other lane go first."""
 
 
 @dataclass(frozen=True, slots=True)
 class PacerState:
-    """For `status`: what the pacer allows just now, and what was spent since the start.
+    """For `status`: what the pacer allows now, and what was spent since the start.
 
     Args:
         units_per_minute: the rate that is allowed.
-        limit_units_per_minute: the quota as it was counted at the last refusal; None: never refused.
-        paused_s: for how long nothing goes.
-        writes_paused_s: for how long no write goes.
+        limit_units_per_minute: the quota as measured at the last refusal; None: never refused.
+        paused_s: for how long no request is sent.
+        writes_paused_s: for how long no write is sent.
         refused: answers that said "too many", of `sent` requests.
         units_by_kind: what was spent on each kind of request.
     """
@@ -53,10 +52,10 @@ class PacerState:
 class Pacer:
     """The gate. Thread-safe; waits run on the monotonic clock and end at once when `stop` is set.
 
-    `accepted` and `refused` speak of the last request that the same thread was let through with.
+    `accepted` and `refused` are about the last request that the same thread sent.
 
     Args:
-        units_per_minute: an upper bound for all requests together; a server of our own may be given a billion.
+        units_per_minute: an upper bound for all requests together; a billion for the embedded Drive.
         first_pause_s: about the pause after a first refusal.
         clock, sleep, jitter: for tests; `sleep(seconds, stop)` may return early.
     """
@@ -80,7 +79,7 @@ class Pacer:
         self._refused = 0
 
     def wait(self, kind: str, stop: threading.Event) -> bool:
-        """Wait until a request of this kind may go, and take its price. False: stopped instead."""
+        """Wait until a request of this kind may be sent, and spend its price. False: the service stops."""
         lane, ticket, yields = lane_of(kind), object(), 0
         try:
             while not stop.is_set():
@@ -101,7 +100,7 @@ class Pacer:
             self._leave(lane, ticket)
 
     def accepted(self, kind: str) -> None:
-        """Drive took this thread's request, whatever it answered."""
+        """Drive accepted this thread's request, whatever it answered."""
         with self._lock:
             now = self._clock()
             self._lanes.accepted(self._last(kind, now), now)
@@ -137,14 +136,14 @@ class Pacer:
     # ── inside, under the lock ───────────────────────────────────────────────────────────────────────────────
 
     def _must_yield(self, lane: Lane, now: float) -> bool:
-        """Whether the other lane waits, could go, and has had less than its share."""
+        """Return whether the other lane waits, may send, and has had less than its share."""
         other = Lane.READS if lane is Lane.WRITES else Lane.WRITES
         if not self._queues[other] or self._shares.first() is lane:
             return False
         return other is Lane.READS or self._lanes.writes.wait_s(now, 1.0) <= 0
 
     def _queued_s(self, lane: Lane, ticket: object) -> float:
-        """Return how much later the turn comes for those ahead in the queue; else all awake at once, and one goes."""
+        """Return the extra wait for the requests ahead in the queue; without it all wake at once, and one is sent."""
         queue = self._queues[lane]
         if ticket not in queue:
             queue.append(ticket)

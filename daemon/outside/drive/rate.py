@@ -1,24 +1,24 @@
-"""How fast Drive lets us go: pure arithmetic; no clock, no lock, no I/O.
+"""How many requests a second Drive accepts: pure arithmetic; no clock, no lock, no I/O.
 
-What Drive bears is not written down, changes, and is told by refusals alone. Three known ways to find such a limit
-were weighed:
+The limit is not documented for every account, it changes, and only refusals show it. Three known ways to find such a
+limit were compared:
 
-* Netflix's concurrency limits follow latency. A quota does not queue, it refuses, and answers as promptly when it is
-  nearly used up as when it is whole: latency says nothing about it. (About the line it does.)
-* rclone's pacer widens the gap between requests at a refusal and narrows it with every success. It keeps no memory
-  of where the limit was, so it pays for the same lesson again and again.
+* Netflix's concurrency limits follow latency. A quota refuses instead of queueing, and its answers are as fast when it
+  is nearly used up as when it is unused: latency says nothing about a quota.
+* rclone's pacer widens the gap between requests at a refusal and narrows it with every success. It does not remember
+  where the limit was, so it runs into the limit again and again.
 * botocore's adaptive mode remembers the rate at which it was refused, and comes back to it along the curve of TCP
-  CUBIC: quickly at first, flat near the limit, ever faster beyond. That memory is what spares refusals.
+  CUBIC: quickly at first, flat near the limit, then faster and faster. This memory avoids refusals.
 
-So this is botocore's way, with three changes. The limit is not the rate of the moment but what was *counted* up to
-a refusal, refused requests included, which is the quota itself give or take a request: a cut of 6 % is then enough,
-where botocore takes 30 %. The curve runs on budget used, not on time: who sends nothing learns nothing. And beside
-the rate stands the sum of the last minute, because a server that meters a sliding minute refuses for long after a
-burst, whatever the rate is by then.
+This module follows botocore, with three changes. First, the limit is not the rate at the moment of a refusal but the
+units *counted* up to it, refused requests included. That is the quota itself, give or take one request, so a cut of 6 %
+is enough where botocore cuts 30 %. Second, the curve advances with the budget used, not with time, because an idle
+client learns nothing. Third, the sum of the last minute is limited as well, because a server that meters a sliding
+minute keeps refusing for long after a burst, at any rate.
 
-Both known ways of metering follow from these counts. A server with a *bucket* finds it empty at each refusal, so
-what went out between two of them is what it let in. A server with a *sliding minute* refuses at one and the same sum
-over the last minute; two refusals in a row at the same sum give it away.
+These counts show both known kinds of metering. A server with a *token bucket* has an empty bucket at each refusal, so
+the units sent between two refusals are the units it granted. A server with a *sliding minute* refuses at the same sum
+over the last minute each time: two refusals in a row at the same sum identify it.
 """
 
 from __future__ import annotations
@@ -30,48 +30,48 @@ from daemon.rules.backoff import Backoff
 
 WINDOW_S = 60.0
 SLOT_S = 0.05
-"""The meter's grain; the latency's jitter blurs anything finer."""
+"""The resolution of the meter; the jitter of the latency makes a finer one useless."""
 BURST_S = 0.5
-"""So much may be saved up by those who come late to their turn."""
+"""Unused rate may be saved up for so long, for threads that wake late."""
 
 CUT = 0.94
-"""Where the curve begins, as a part of the limit that was counted."""
+"""Where the curve begins, as a fraction of the measured limit."""
 RETURN_S = 22.0
-"""Of full use, until the curve is back at the limit; as much again, and it is 6 % above."""
+"""Seconds of full use until the curve is back at the limit; after as many more it is 6 % above."""
 RETURN_REQUESTS = 150
-"""At least so many requests lie between two looks beyond the limit: each look costs a refusal or two."""
+"""At least so many requests are sent between two attempts beyond the limit: each attempt costs a refusal or two."""
 RETURN_MOST_S = 60.0
 RETURN_GUESSED_S = 12.0
-"""The same where the limit was guessed rather than counted."""
+"""The same where the limit was estimated, not measured."""
 GONE_AT = 1.2
-"""When so many further returns bring no refusal, the limit is gone, and growth is free."""
+"""After so many further returns without a refusal the limit no longer exists, and growth is free."""
 DOUBLE_S = 24.0
-"""Free growth: of full use, until the rate is twice as high."""
+"""Free growth: seconds of full use until the rate has doubled."""
 CLIMB_S = 3.0
-"""The same from the careful start up to what is expected, as long as nothing was refused."""
+"""The same between the careful start and the expected rate, until the first refusal."""
 GROWTH_MOST = 4.0
-"""Nothing beyond the known limit is allowed to who uses less than a quarter of what is allowed already."""
+"""The rate grows beyond the known limit only while at least a quarter of it is used."""
 
 FILLED = 0.95
-"""Nor while the last minute is not yet as full as it may be: a gap in it hides where the limit is."""
+"""And only while the last minute is as full as it may be: a gap in it hides the limit."""
 
 SHARP_CUT = 0.75
-"""When nothing could be counted."""
+"""The cut when nothing could be measured."""
 CUT_MOST = 0.5
 TWICE_CUT_MOST = 0.25
-"""No single lesson cuts deeper, nor one that was told twice: somebody else may have used up the quota, and our own
-count says little then."""
+"""The deepest cuts after one refusal, and after two that agree: another client may have used the quota, and then our own
+count says little."""
 NEAR = 1.15
-"""Up to here above the limit a refusal only confirms it; further up there was no limit known any more."""
+"""Up to this multiple of the limit a refusal confirms it; above it no limit is known."""
 SHORT_GAP_S, LONG_GAP_S = 2.0, 40.0
 RECENT_S = 10.0
 JUST_S = 1.0
 SAME = 0.005
 FULL = 0.998
-"""How far the minute is filled while the curve is still below its limit."""
+"""How far the last minute is filled while the curve is below its limit."""
 
 SILENCE_S = 4.0
-"""A bucket's debt of some requests is paid sooner; who is refused for longer meets something else."""
+"""A bucket's debt of a few requests is paid sooner; a longer row of refusals has another reason."""
 PAUSE_MOST_S = 8.0
 SILENT_FOR_LONG_S = 120.0
 LONG_PAUSE_MOST_S = 64.0
@@ -82,7 +82,7 @@ LEAST_WAIT_S = 1e-6
 
 
 class Meter:
-    """What was sent in the last minute, in units; kept in slots of 50 ms."""
+    """The units sent in the last minute, in slots of 50 ms."""
 
     def __init__(self) -> None:
         self._slots: deque[tuple[float, float]] = deque()
@@ -97,7 +97,7 @@ class Meter:
             self._slots.append((now, units))
 
     def sum(self, now: float) -> float:
-        """Return the last minute's units; forgets what is older."""
+        """Return the units of the last minute; older ones are dropped."""
         while self._slots and self._slots[0][0] <= now - WINDOW_S:
             self._sum -= self._slots.popleft()[1]
         if not self._slots:
@@ -105,7 +105,7 @@ class Meter:
         return self._sum
 
     def since(self, at: float) -> float:
-        """Return what was sent after `at`, which lies within the last minute."""
+        """Return the units sent after `at`, a time within the last minute."""
         total = 0.0
         for when, units in reversed(self._slots):
             if when <= at:
@@ -126,12 +126,12 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A request on its way.
+    """A request that was sent.
 
     Args:
-        at: when it went.
+        at: when.
         units: its price.
-        minute: what the minute before it held, itself not counted.
+        minute: the units of the minute before it, itself not counted.
     """
 
     at: float
@@ -140,18 +140,18 @@ class Sent:
 
 
 class Rate:
-    """A rate of its own finding. All times are monotonic seconds; units may be anything that is counted.
+    """A rate limit that adapts itself. All times are monotonic seconds; units may be anything that is counted.
 
-    A request may go while the bucket is not in debt, and may overdraw it, so that a dear request is never starved by
-    cheap ones; the next one waits until the debt is paid. After a pause there is nothing saved up: those who
-    waited go one by one. After a refusal one request goes alone, and the others wait for its answer.
+    A request may be sent while the bucket is not in debt, and may overdraw it, so that cheap requests never starve an
+    expensive one; the next one waits until the debt is paid. After a pause nothing is saved up: the waiting requests are
+    sent one by one. After a refusal one request is sent as a probe, and the others wait for its answer.
 
     Args:
-        most_per_s: an upper bound, known beforehand.
-        start_per_s: where it begins.
-        expected_per_s: what is said to be allowed. Up to there it grows quickly, beyond it has to feel its way.
+        most_per_s: an upper bound.
+        start_per_s: the first rate.
+        expected_per_s: the documented rate. Below it the rate grows quickly, above it slowly.
         first_pause_s: about the pause after the first of several refusals in a row; it doubles with each.
-        burst_s: so much may be saved up until the first refusal, seconds at the rate of now.
+        burst_s: how much may be saved up until the first refusal, seconds at the present rate.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class Rate:
         self.most_per_s = max(most_per_s, LEAST_PER_S)
         self.per_s = min(max(start_per_s, LEAST_PER_S), self.most_per_s)
         self.limit_per_s: float | None = None
-        """The limit as it was counted or guessed last; None: never refused."""
+        """The limit as measured or estimated last; None: never refused."""
         self.paused_until = now
         self._pauses = Backoff(first_pause_s, PAUSE_MOST_S, jitter=(0.5, 1.0))
         self._long_pauses = replace(self._pauses, most_s=LONG_PAUSE_MOST_S)
@@ -179,7 +179,7 @@ class Rate:
         self._level = self.per_s * burst_s
         self._filled_at = now
         self.mean_units = 0.0
-        """Of a request, lately; 0: none was sent."""
+        """The mean price of recent requests; 0: none was sent."""
         # Along the curve.
         self._used_s = 0.0
         self._return_s = RETURN_S
@@ -195,7 +195,7 @@ class Rate:
     # ── may I send
 
     def wait_s(self, now: float, units: float) -> float:
-        """Return how long the next request has to wait, seconds; 0: it may go."""
+        """Return how long the next request has to wait, seconds; 0: it may be sent."""
         self._fill(now)
         wait_s = max(self.paused_until - now, 0.0) + max(-self._level / self.per_s, 0.0)
         if self._row and self._probe_until > now:
@@ -203,11 +203,11 @@ class Rate:
         if self._minute_limit is not None:
             limit = self._minute_limit * max(FULL, self._curve())
             wait_s = max(wait_s, self._meter.room_at(now, limit - units) - now)
-        # Rounding leaves debts that no clock can measure; waiting for them would never end.
+        # Rounding leaves debts smaller than the clock can measure; the wait for them would never end.
         return wait_s if wait_s > LEAST_WAIT_S else 0.0
 
     def spend(self, now: float, units: float) -> Sent:
-        """A request goes; keep what is returned until its answer is there."""
+        """Count a request that is sent; keep the result until its answer is there."""
         self._fill(now)
         sent = self.sent(now, units)
         if units:
@@ -219,26 +219,26 @@ class Rate:
         return sent
 
     def sent(self, now: float, units: float) -> Sent:
-        """Return what a request that goes now is to be judged by."""
+        """Return what to judge a request by that is sent now; nothing is counted."""
         return Sent(now, units, self._meter.sum(now))
 
     def is_at_limit(self, now: float) -> bool:
-        """Whether a refusal is to be expected: the rate is used, and at the known limit; or one was just met."""
+        """Return whether a refusal is likely: the rate is in use at the known limit, or one has just come."""
         if now - self._cut_at < JUST_S:
             return True
         limit = self.limit_per_s
         return limit is not None and self.per_s >= limit * 0.98 and self.recent_per_s(now) >= limit * 0.9
 
     def recent_per_s(self, now: float) -> float:
-        """Return what was sent in the last ten seconds, as a rate."""
+        """Return the rate of the last ten seconds."""
         return self._meter.since(now - RECENT_S) / min(RECENT_S, max(now - self._begun_at, 1.0))
 
     # ── what came of it
 
     def accepted(self, now: float, sent: Sent) -> None:
-        """Drive took a request: the curve goes on."""
+        """Drive accepted a request: the curve advances."""
         if sent.at <= self._cut_at:
-            return  # An answer from before the refusal tells nothing about now.
+            return  # The answer to a request from before the refusal says nothing about now.
         if self._row > 1:
             self._end_silence(sent)
         self._row = 0
@@ -252,14 +252,14 @@ class Rate:
         self.per_s = min(max(self.per_s, LEAST_PER_S), self.most_per_s)
 
     def refused(self, now: float, sent: Sent, retry_after_s: float | None, jitter: float) -> None:
-        """Drive said too many. Requests that were under way together count as one refusal.
+        """Drive refused a request for its rate. Requests that were sent together count as one refusal.
 
         Args:
-            retry_after_s: `Retry-After`, already bounded; None when it said nothing.
-            jitter: 0 to 1; spreads daemons that were refused together.
+            retry_after_s: `Retry-After`, already bounded; None when there was none.
+            jitter: a random number from 0 to 1; spreads daemons that were refused together.
         """
         self._fill(now)
-        # Who is refused for what was saved up would take the burst for the limit, and save up again.
+        # With a larger burst the next refusal would measure the burst and not the limit.
         self._burst_s = min(self._burst_s, BURST_S)
         if sent.at > self._cut_at and now >= self.paused_until:
             self._cut(now, sent)
@@ -288,7 +288,7 @@ class Rate:
         # While nothing leaves the minute its sum is the same for every server.
         same = same and was + counted - sent.minute > 0
         if not same or gap_s >= LONG_GAP_S:
-            # Else a limit that sinks by a little each time would pass for the same all the way down.
+            # Otherwise a limit that sinks a little each time would count as the same all the way down.
             self._minute_at_cut = sent.minute
         known = self.limit_per_s is not None and self.per_s <= self.limit_per_s * NEAR
         if same:
@@ -303,14 +303,14 @@ class Rate:
             self._learn(self.per_s * SHARP_CUT / CUT, guessed=True)
 
     def _end_silence(self, sent: Sent) -> None:
-        """Accepted, after several refusals in a row."""
+        """Learn from the first accepted request after several refusals in a row."""
         self._counted_from = sent.at
         silence_s = sent.at - self._row_began_at
         if silence_s < SILENCE_S:
             self._learn(self.per_s * SHARP_CUT / CUT, guessed=True)
             return
-        # A sliding minute lets in again somewhere between the sum that was refused last and the one accepted now;
-        # a very slow bucket, as soon as what was refused is paid for.
+        # A sliding minute accepts again somewhere between the sum refused last and the sum accepted now; a very slow
+        # bucket accepts as soon as the refused requests are paid for.
         by_minute = (self._minute_at_cut + sent.minute) / 2 / WINDOW_S
         by_debt = self._row_units / silence_s
         limit = min(max(by_minute, by_debt), self.limit_per_s or self.per_s)
@@ -325,7 +325,7 @@ class Rate:
         guessed: bool = False,
         cut_most: float = CUT_MOST,
     ) -> None:
-        """Begin a new curve toward this limit; `minute`: the sum over a minute that must not be exceeded meanwhile."""
+        """Begin a new curve toward this limit; `minute`: the largest sum over a minute meanwhile."""
         limit_per_s = max(limit_per_s, self.per_s * cut_most)
         if minute is not None:
             minute = max(minute, limit_per_s * WINDOW_S)
@@ -337,7 +337,7 @@ class Rate:
         self.per_s = max(self.limit_per_s * CUT, LEAST_PER_S)
 
     def _curve(self) -> float:
-        """Return the allowed rate as a part of the limit: from CUT, flat around 1, then ever steeper."""
+        """Return the allowed rate as a fraction of the limit: from CUT, flat around 1, then steeper and steeper."""
         returns = self._used_s / self._return_s - 1
         if returns <= GONE_AT:
             return 1 + (1 - CUT) * returns**3

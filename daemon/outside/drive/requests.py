@@ -90,7 +90,7 @@ class Requests:
         already: Callable[[], File | None] | None = None,
         **how: str,
     ) -> File:
-        """Change an item's metadata; `already`, asked before a repeat, returns it where a lost answer had done it."""
+        """Change an item's metadata; `already` is asked before a repeat, and returns the item if the change is done."""
         return self.send(
             lambda: self.request(
                 "update",

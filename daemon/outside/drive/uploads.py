@@ -1,4 +1,4 @@
-"""Bytes up: in one request, or by a session that a later process goes on with from the server's offset.
+"""Uploads: in one request, or by a session that a later process continues at the server's offset.
 
 Everything is sent through the client's transport. Source: reference/drive-api.md, section 4.
 """
@@ -32,7 +32,7 @@ _GONE = (404, 410)
 
 
 class Sessions(Protocol):
-    """Where the addresses of sessions outlive the process. They are bearer secrets; what `put` took is durable."""
+    """Keeps the addresses of upload sessions beyond the process. They are bearer secrets; `put` is durable."""
 
     def get(self, file_id: str, /) -> UploadSession | None: ...
 
@@ -42,7 +42,7 @@ class Sessions(Protocol):
 
 
 class NullSessions:
-    """Sessions of an upload that nobody goes on with in another process."""
+    """Keeps nothing: the upload is not continued in another process."""
 
     def get(self, _: str, /) -> UploadSession | None:
         return None
@@ -117,7 +117,7 @@ class Upload:
         return file
 
     def _check(self, data: BufferedReader) -> None:
-        """What was reserved for is what goes up. Looked at before the first byte, when nothing has happened yet."""
+        """Check that the bytes are those of the reservation, before the first one is sent."""
         md5 = hashlib.file_digest(data, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         if data.tell() != self._source.size_bytes or md5 != self._source.md5_checksum.lower():
             self._sessions.drop(self._file_id)
@@ -140,7 +140,7 @@ class Upload:
         )
 
     def _already(self) -> File | None:
-        """After a doubt: the file, if it is as this upload makes it. A create finds out by its 409."""
+        """After a doubtful try: return the file if the upload is done. A create finds out by its 409."""
         if self._is_done is None:
             return None
         file = self._requests.get(self._file_id)
@@ -199,7 +199,7 @@ class Upload:
         return hashlib.sha256(text.encode() + b"\n" + start.body).hexdigest()
 
     def _start(self) -> UploadSession | None:
-        """Begin a session and write its address down before a byte goes to it; None: the id exists already."""
+        """Begin a session and store its address before the first byte is sent; None: the id exists already."""
 
         def read(answer: Answer) -> str:
             if answer.status == 409:
@@ -225,7 +225,7 @@ class Upload:
         return session
 
     def _push(self, session: UploadSession, data: BinaryIO, *, resumed: bool) -> File:
-        """Send chunk after chunk from where the server says it is; after any failure, ask it first.
+        """Send chunk after chunk from the server's offset; after any failure, ask for the offset first.
 
         Raises:
             _SessionLost: the session is refused.
@@ -262,7 +262,7 @@ class Upload:
                 stuck, offset = True, best  # It cannot have what was never sent: ask again.
             if begun is None:
                 begun = offset
-                logger.debug("The {} of {} goes on from byte {}", self._act, self._file_id, offset)
+                logger.debug("The {} of {} continues at byte {}", self._act, self._file_id, offset)
             if offset > best:
                 best = offset
                 policy.progress()

@@ -1,8 +1,8 @@
-"""One HTTP exchange, with bounds: a deadline for the whole of it, a largest body, and an ear for the stop event.
+"""One HTTP exchange within bounds: a deadline, a largest body, and an end when the service stops.
 
 The socket timeout of the client counts from byte to byte: a server that sends one byte each 59 s never ends. And
 httplib2 loads whatever comes into memory and repeats a request by itself when the connection drops. The mixin here
-goes between httplib2's connections and `http.client` and takes care of all three; it knows nothing of Drive.
+stands between httplib2's connections and `http.client` and sets all three bounds; it knows nothing of Drive.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_PAGE_BYTES = 1 << 16
 
 
 class Deadline:
-    """When a transfer of many exchanges must have ended; waits for the quota do not count.
+    """The deadline of a transfer of many exchanges; waits for the quota do not count.
 
     Args:
         of: what it is about, for messages.
@@ -43,7 +43,7 @@ class Deadline:
     def check(self) -> None:
         """Raises Transient: TOO_SLOW."""
         if time.monotonic() > self._until:
-            raise Transient(Code.TOO_SLOW, f"{self._of} took longer than {self._most_s:.0f} s in all")
+            raise Transient(Code.TOO_SLOW, f"{self._of} took longer than {self._most_s:.0f} s in total")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Request:
 
     @property
     def deadline_s(self) -> float:
-        """How long it may take in all: a minute, and the time for its bytes on a very slow line."""
+        """Return its deadline: one minute, and the time for its bytes on a very slow line."""
         known = len(self.body) + (self.most_bytes if self.most_bytes != MOST_JSON_BYTES else 0)
         return LEAST_DEADLINE_S + known / SLOWEST_BYTES_PER_S
 
@@ -94,14 +94,14 @@ class Dropped(Exception):
 
 
 class Bounds:
-    """The limits of the exchange under way in this thread."""
+    """The bounds of the exchange that runs in this thread."""
 
     def __init__(self, request: Request, stop: threading.Event) -> None:
         self._request, self._stop = request, stop
         self._until = time.monotonic() + request.deadline_s
 
     def most_bytes(self, status: int) -> int:
-        """An expected answer is as long as it should be, or a portal's page; every other one is short."""
+        """An expected answer is as long as announced, or a portal's page; every other one is short."""
         return (self._request.most_bytes if status in self._request.expected else 0) + MOST_PAGE_BYTES
 
     def check(self, got_bytes: int = 0, status: int = 0) -> None:
@@ -121,19 +121,19 @@ _thread = threading.local()
 
 
 def set_bounds(bounds: Bounds | None) -> None:
-    """Say what limits this thread's exchanges; None for requests to the token server."""
+    """Set the bounds of this thread's exchanges; None: no bounds, as for requests to the token server."""
     _thread.bounds = bounds
 
 
 def check_bounds(got_bytes: int = 0, status: int = 0) -> None:
-    """Check the bounds of the exchange under way in this thread, if it has any. Raises Transient: see `Bounds.check`."""
+    """Check the bounds of the exchange that runs in this thread, if it has any. Raises Transient: see `Bounds.check`."""
     bounds: Bounds | None = getattr(_thread, "bounds", None)
     if bounds is not None:
         bounds.check(got_bytes, status)
 
 
 class Blocks:
-    """A body that is sent block by block, so that the deadline is looked at in between; can be iterated again.
+    """A body that is sent block by block, so that the deadline is checked between blocks; can be iterated again.
 
     A plain `bytes` body goes out in one `sendall`, whose timeout counts for all of it: 8 MiB would have to pass
     in 60 s.
