@@ -140,6 +140,7 @@ WRITES_A_STATE = re.compile(
 )
 WRITERS = {
     "instruments/crash/controls.py",  # takes a guard away, so that the checker must find what follows
+    "outside/ledger/test_conditions.py",  # asks the views about every state of the lifecycle, in every combination
     "outside/ledger/test_upgrade.py",  # makes the ledger of an older version
 }
 
