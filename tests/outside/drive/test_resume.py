@@ -530,8 +530,8 @@ def reserved_results(ledger, *names, now):
     n = table.begin(series.series_id, now)
     table.settle(table.get(series.series_id, n), ledger.series.members(series.series_id), "key", "quiet", now)
     table.apply(table.get(series.series_id, n), Converted("", "folder", tuple(made), (), {}), now)
-    ledger.deliveries.stock([f"id-{number}" for number in range(9)], now)
-    ledger.deliveries.assign_ids(table.get(series.series_id, n), "exam", anew=True)
+    ledger.deliveries.add_to_pool([f"id-{number}" for number in range(9)], now)
+    ledger.deliveries.assign_ids(table.get(series.series_id, n), "exam", is_new=True)
     manifest = MadeResult("manifest.json", "application/json", 1, "", "")
     table.apply(table.get(series.series_id, n), Reserved(manifest), now)
     return {result.name: result.file_id for result in ledger.deliveries.results(series.series_id, n)}
