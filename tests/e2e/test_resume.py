@@ -145,7 +145,7 @@ def assert_in_no_log(world: World, uri: str) -> None:
     secrets = [query["upload_id"], query["session_crd"]]
     logs = [path for path in [*world.settings.logs_dir.rglob("*"), world.home / "stderr"] if path.is_file()]
     text = "".join(path.read_text() for path in logs)
-    assert "goes on from byte" in text
+    assert "continues at byte" in text
     assert [secret for secret in secrets if secret in text] == []
 
 

@@ -14,6 +14,7 @@ from daemon.outside import log
 from daemon.outside.ledger import RevisionRow
 from daemon.rules.config import load
 from daemon.rules.lifecycle import SeriesState
+from daemon.rules.outcomes import Delivered
 from daemon.rules.readiness import Now
 from daemon.service import memory
 from daemon.service.parts import Parts, build
@@ -30,11 +31,13 @@ def work_off(parts: Parts) -> int:
         pass
     _files(parts)
     _settle(parts)
+    delivered = 0
     for state in (SeriesState.SETTLED, SeriesState.CONVERTED, SeriesState.RESERVED):
         for row in _due(parts, state):
             outcome = revision_step(state).function(parts.context, row)
             parts.context.ledger.revisions.apply(row, outcome, parts.context.clock.now())
-    return len(_due(parts, SeriesState.DELIVERED))
+            delivered += isinstance(outcome, Delivered)
+    return delivered
 
 
 def _files(parts: Parts) -> None:
