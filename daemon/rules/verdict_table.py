@@ -74,6 +74,35 @@ VERDICTS: Mapping[VerdictCode, VerdictEntry] = {
     ),
     VerdictCode.SLICES_MISSING: _no("dcm2niix left images out", "Look at the volume before you train on it"),
     VerdictCode.NO_IMAGE: _no("The series has no image left", "Ask the administrator"),
+    VerdictCode.NOT_AS_SENT: _no(
+        "No volume shows the images that were sent at the positions that they have: the second reading found a difference",
+        "Do not use it. Ask for the original images",
+    ),
+    VerdictCode.TILES: _no(
+        "The volume is a picture of tiles: an image holds several slices, and its header does not say how to separate them",
+        "Export the series again without removing private attributes",
+    ),
+    VerdictCode.PALETTE: _no(
+        "The voxels are colour numbers of a palette, not measured values", "Do not use it as a measurement"
+    ),
+    VerdictCode.NOT_PROVEN: _care(
+        "The second reading could not compare everything: the sentence says why",
+        "Look at the volume before you use it",
+    ),
+    VerdictCode.FRAMES_UNUSED: _care(
+        "Some images are in no volume that shows what was sent",
+        "Check whether you need the images that are not shown",
+    ),
+    VerdictCode.VOLUME_WRONG: _care(
+        "One of several volumes does not show what was sent", "Use only volumes whose role is `primary`"
+    ),
+    VerdictCode.UNDECODABLE: _care(
+        "The second reading cannot decode some images", "Export these images again, uncompressed"
+    ),
+    VerdictCode.TIME_ORDER: _care(
+        "No number in the headers grows with the time points, so their order is not certain",
+        "Check the order of the time points",
+    ),
 }
 """Every code of a verdict."""
 

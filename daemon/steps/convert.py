@@ -23,6 +23,8 @@ from daemon.rules.errors import Refused, Transient
 from daemon.rules.model import InputRef, Verdict, Volume
 from daemon.rules.outcomes import Converted, Ignored, MadeResult
 from daemon.rules.series import Member, Selection, folder_name, renumbering, select
+from daemon.steps.check import proof as check
+from daemon.steps.check.proof import Proof, prove, remarks_on_roles
 from daemon.steps.context import Context
 from daemon.steps.inputs import fetch_inputs, input_path
 
@@ -125,7 +127,10 @@ def _make(
             context.spool.probe()
         raise
     judged = geometry.with_findings(judged, conversion.findings)
-    volumes = nifti.assign_roles(conversion.volumes, judged)
+    proof = _prove(context, selection, conversion, input_bytes, work)
+    judged = geometry.with_findings(judged, proof.remarks)
+    volumes = nifti.assign_roles(conversion.volumes, judged, proof.wrong)
+    judged = geometry.with_findings(judged, remarks_on_roles(proof, volumes))
     for path in conversion.files:
         path.rename(made / path.name)
     if context.settings.results.preview:
@@ -138,7 +143,7 @@ def _make(
         folder_name=name,
         results=results,
         dropped=selection.dropped,
-        facts=_facts(judged, volumes, conversion),
+        facts=_facts(judged, volumes, conversion, proof),
     )
 
 
@@ -168,6 +173,22 @@ def _limits(context: Context, input_bytes: int) -> nifti.Limits:
         timeout_s=work.convert_timeout_s + 60 * input_bytes / gigabytes(1),
         memory_bytes=gigabytes(work.convert_memory_gb),
         output_bytes=max(4 * input_bytes, gigabytes(1)),
+    )
+
+
+def _prove(
+    context: Context, selection: Selection, conversion: nifti.Conversion, input_bytes: int, work: Path
+) -> Proof:
+    """Compare what the converter made with what was sent, in a process of its own."""
+    scratch = work / "check"
+    scratch.mkdir()
+    limits = _limits(context, input_bytes)
+    return prove(
+        [input_path(context, member.ref) for member in selection.kept],
+        conversion.volumes,
+        work / _RUN / "out",
+        scratch,
+        check.Limits(limits.timeout_s, limits.memory_bytes, limits.output_bytes),
     )
 
 
@@ -203,10 +224,13 @@ def _md5(path: Path) -> str:
     return md5.hexdigest()
 
 
-def _facts(verdict: Verdict, volumes: tuple[Volume, ...], conversion: nifti.Conversion) -> Mapping[str, Any]:
+def _facts(
+    verdict: Verdict, volumes: tuple[Volume, ...], conversion: nifti.Conversion, proof: Proof
+) -> Mapping[str, Any]:
     """Return what the manifest will say of the conversion, JSON-able."""
     return {
         "verdict": asdict(verdict),
+        "checked": dict(proof.checked),
         "volumes": [asdict(volume) for volume in volumes],
         "warnings": list(conversion.warnings),
         "tools": {

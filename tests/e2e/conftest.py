@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from daemon.outside.volumes import fence
 from tests.support.exams import QUIET
+from tests.support.second_reading import run_here
 from tests.support.world import RunningDaemon, World
+
+
+@pytest.fixture(autouse=True)
+def _second_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a process for each of the many conversions."""
+    monkeypatch.setattr(fence, "run", run_here)
 
 
 @pytest.fixture

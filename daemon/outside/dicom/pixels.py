@@ -44,6 +44,11 @@ def check(source: Source, pixels: Stop, header: values.Header, opening: Opening)
         raise truncated(f"The file has {pixels.length} of {needed} bytes of pixels")
 
 
+def is_native(transfer_syntax_uid: str) -> bool:
+    """Whether pixels of this transfer syntax lie in the file as they are, neither compressed nor in fragments."""
+    return transfer_syntax_uid in _NATIVE
+
+
 def _needed_bytes(tag: int, header: values.Header) -> int | None:
     rows, columns = header.integer(ROWS), header.integer(COLUMNS)
     if rows is None or columns is None:

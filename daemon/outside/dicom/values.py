@@ -173,13 +173,14 @@ def plane(group: Dataset) -> tuple[Vector | None, Orientation | None]:
 
 
 def _in_first_item(group: Dataset, sequence_tag: int, tag: int) -> tuple[float | None, ...]:
-    for sequence in _values_of(group, sequence_tag):
+    for sequence in values_of(group, sequence_tag):
         if isinstance(sequence, DicomSequence) and len(sequence) > 0:
-            return tuple(number(value) for value in _values_of(sequence[0], tag))
+            return tuple(number(value) for value in values_of(sequence[0], tag))
     return ()
 
 
-def _values_of(dataset: Dataset, tag: int) -> tuple[Any, ...]:
+def values_of(dataset: Dataset, tag: int) -> tuple[Any, ...]:
+    """Return the values of an element of an item; none where it lacks it."""
     element: RawDataElement | DataElement | None = dataset.get_item(tag, keep_deferred=True)
     if element is None or isinstance(element, RawDataElement):
         return _values(element, default_encoding) if element else ()

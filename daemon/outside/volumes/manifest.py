@@ -69,12 +69,14 @@ def build(
     tools: Mapping[str, Any],
     warnings: Sequence[str],
     history: Sequence[HistoryEntry],
+    checked: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Return the bytes of `manifest.json`: the same facts give the same bytes, in whatever order they come.
 
     Args:
         inputs: what became part of the volumes.
         dropped: what belongs to the series but did not, with the reason.
+        checked: what the second reading compared, and how far it agreed; None: no second reading was made.
         tools: name → version, and ``arguments`` → the converter's arguments.
     Source: DESIGN.md, section 8, "The manifest".
     """
@@ -89,6 +91,7 @@ def build(
             "codes": list(verdict.codes),
             "sentences": list(verdict.sentences),
         },
+        **({"checked": dict(checked)} if checked is not None else {}),
         "volumes": [
             {
                 "name": volume.name,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,6 +21,8 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID, RLELossless
 
+from daemon.outside.volumes import fence
+
 SIDE = 6
 TILE_PX = 160
 JPEG_QUALITY = 85
@@ -31,7 +31,6 @@ OWN_FRAME_MAX_PIXELS = 4 * 1024**2
 """Larger frames take a hundred megabytes and more while they are scaled."""
 CHILD_TIMEOUT_S = 120.0
 CHILD_MEMORY_BYTES = 4 * 1024**3
-_LAUNCHER = Path(__file__).with_name("limited.py")
 _WINDOW_TAGS = (
     *(
         "SpecificCharacterSet",
@@ -252,31 +251,18 @@ def _write(tiles: Sequence[Tile], target: Path) -> bool:
 
 
 def _in_child(frames: Sequence[Frame], target: Path) -> bool:
-    command = [
-        sys.executable,
-        "-I",
-        "-S",
-        str(_LAUNCHER),
-        str(CHILD_MEMORY_BYTES),
-        str(1 << 26),
-        str(os.getpid()),
-    ]
-    command += [sys.executable, "-m", "daemon.outside.volumes.preview"]
     plan = {
         "frames": [(str(path.resolve()), index) for path, index in frames],
         "target": str(target.resolve()),
     }
-    ended = subprocess.run(
-        command,
-        input=json.dumps(plan).encode(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-             "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-        timeout=CHILD_TIMEOUT_S,
-        check=False,
-    )  # fmt: skip
-    return ended.returncode == 0 and target.exists()
+    fence.run(
+        "daemon.outside.volumes.preview",
+        json.dumps(plan).encode(),
+        timeout_s=CHILD_TIMEOUT_S,
+        memory_bytes=CHILD_MEMORY_BYTES,
+        file_bytes=1 << 26,
+    )
+    return target.exists()
 
 
 def _silence() -> None:

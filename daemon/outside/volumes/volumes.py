@@ -6,7 +6,7 @@ import gzip
 import math
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,12 +72,17 @@ def role_of(suffix: str) -> str:
     return "primary"
 
 
-def assign_roles(volumes: Sequence[Volume], verdict: Verdict) -> tuple[Volume, ...]:
-    """Choose which volumes are `primary`, now that it is known what is wrong with their geometry.
+def assign_roles(
+    volumes: Sequence[Volume], verdict: Verdict, wrong: Set[str] = frozenset()
+) -> tuple[Volume, ...]:
+    """Choose which volumes are `primary`, now that it is known what is wrong with them.
 
     A plain volume with wrong geometry gives way to its corrected sibling (``_Tilt_1``, ``_Eq_1``, ``_Tilt_Eq_1``)
-    and is called ``plain``; where there is none, it stays. At least one volume is primary, several are where a
-    series holds several independent volumes.
+    and is called ``plain``; where there is none, it stays. One volume at least is primary, several are where a series
+    holds several independent volumes; but none that was shown to be wrong.
+
+    Args:
+        wrong: names of volumes that do not show what was sent.
     """
     needs = set()
     if {VerdictCode.GAP, VerdictCode.UNEVEN_SPACING} & set(verdict.codes):
@@ -89,16 +94,22 @@ def assign_roles(volumes: Sequence[Volume], verdict: Verdict) -> tuple[Volume, .
         if roles[volume.name] in ("resampled", "tilt-corrected"):
             continue
         siblings = {other.name: mends for other in volumes if (mends := _mends(other, volume))}
-        useful = [name for name, mends in siblings.items() if mends & needs]
+        is_wrong = volume.name in wrong
+        useful = [
+            name for name, mends in siblings.items() if (mends & needs or is_wrong) and name not in wrong
+        ]
         if useful:
             best = min(
                 useful, key=lambda name: (len(needs - siblings[name]), len(siblings[name] - needs), name)
             )
             roles[best] = roles[volume.name]
             roles[volume.name] = "plain"
+    for name in wrong & roles.keys():
+        roles[name] = "plain" if roles[name] == "primary" else roles[name]
     if "primary" not in roles.values():
         order = ("echo", "plain", "resampled", "tilt-corrected", "phase", "derived")
-        first = min(volumes, key=lambda volume: (order.index(roles[volume.name]), volume.name), default=None)
+        right = [volume for volume in volumes if volume.name not in wrong]
+        first = min(right, key=lambda volume: (order.index(roles[volume.name]), volume.name), default=None)
         if first is not None:
             roles[first.name] = "primary"
     return tuple(replace(volume, role=roles[volume.name]) for volume in volumes)

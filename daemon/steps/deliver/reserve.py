@@ -135,6 +135,7 @@ def manifest_of(job: Job) -> bytes:
         dropped=[Dropped(_ref(entry), entry.dropped) for entry in inputs if entry.dropped],
         tools=facts.get("tools", {}),
         warnings=tuple(facts.get("warnings", ())),
+        checked=facts.get("checked"),
         history=_history(job),
     )
 

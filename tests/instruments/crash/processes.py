@@ -24,6 +24,7 @@ from daemon.service.process import Stop
 from daemon.steps.intake.true_up import TrueUp
 from tests.instruments.crash.points import Points
 from tests.support.drive import NO_LAGS, DriveServer
+from tests.support.second_reading import start_none
 from tests.support.world import BASE_CONFIG, write_config, write_token
 
 RUN_AT_MOST_S = 60
@@ -55,6 +56,7 @@ def fork(work: Callable[[], int], log: Path, at_most_s: int) -> int:
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
+        start_none()
         code = work()
     except BaseException:  # noqa: BLE001 - a child must never return into its parent's code
         traceback.print_exc()

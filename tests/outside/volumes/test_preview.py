@@ -19,7 +19,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from daemon.cli.phantom import Phantom, slice_of, write_series
-from daemon.outside.volumes import preview
+from daemon.outside.volumes import fence, preview
 from daemon.outside.volumes.preview import contact_sheet, contact_sheet_from_volume, evenly
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -164,7 +164,7 @@ def test_a_decoder_that_crashes_takes_nothing_along(tmp_path: Path, monkeypatch:
     paths = write_series(tmp_path / "d", Phantom(slices=2, transfer_syntax_uid=str(JPEG2000Lossless)))
     launcher = tmp_path / "crash.py"
     launcher.write_text("import os; os.kill(os.getpid(), 11)")
-    monkeypatch.setattr(preview, "_LAUNCHER", launcher)
+    monkeypatch.setattr(fence, "LAUNCHER", launcher)
 
     assert not contact_sheet(paths, tmp_path / "p.jpg")
     assert os.getpid()

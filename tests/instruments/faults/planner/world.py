@@ -37,6 +37,7 @@ from daemon.service.standing import Standing
 from daemon.service.suspensions import suspend_loop
 from daemon.service.workers import Workers
 from daemon.steps import convert, read
+from daemon.steps.check.proof import Proof
 from daemon.steps.intake.true_up import SECOND_LOOK_S
 from daemon.steps.pipeline import Lane
 from tests.instruments.faults.planner.contents import read_instance
@@ -217,6 +218,8 @@ class ModelWorld:
         patch.setattr(read, "read_instance", read_instance)
         patch.setattr(convert, "read_instance", read_instance)
         patch.setattr(nifti, "convert", make)
+        # There are no pixels here that could be read a second time.
+        patch.setattr(convert, "prove", lambda *_: Proof({}))
         # Whatever is written on the way (held.tsv) stays on the same file system.
         patch.setattr(tempfile, "tempdir", str(self.home))
 

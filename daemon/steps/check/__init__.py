@@ -1,0 +1,1 @@
+"""The second reading: every delivered volume is compared with the frames that went in, by a path of its own."""

@@ -1,0 +1,207 @@
+"""What the second reading proves of a conversion: facts for the manifest, remarks for the verdict, and which volumes are wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from daemon.outside.volumes import fence
+from daemon.rules.codes import VerdictCode
+from daemon.rules.model import Volume
+from daemon.rules.spacing import Remark
+
+_RESAMPLED = ("resampled", "tilt-corrected")
+_UNUSED_NAMED = 50
+"""So many unused frames are named one by one in the manifest."""
+_ENDED = {
+    "time": "it did not end in time",
+    "memory": "it needs more memory than it may use",
+    "crash": "it ended unexpectedly",
+}
+WORKER = "daemon.steps.check.worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What is proven.
+
+    `checked` goes into the manifest: how many frames went in and were found, whether all values were compared, and the
+    largest errors (mm; the volume's unit). `wrong` names volumes that show something else than was sent.
+    """
+
+    checked: Mapping[str, Any]
+    remarks: tuple[Remark, ...] = ()
+    wrong: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the second reading may take: seconds of wall time, bytes of address space, bytes of the largest scratch file."""
+
+    timeout_s: float
+    memory_bytes: int
+    file_bytes: int
+
+
+def prove(
+    inputs: Sequence[Path], volumes: Sequence[Volume], directory: Path, scratch: Path, limits: Limits
+) -> Proof:
+    """Read everything a second time, in a process of its own, and judge what was found.
+
+    Args:
+        inputs: the files of the images, as they came.
+        volumes: with the roles that their names give them. directory: where they lie.
+        scratch: for temporary bytes.
+    """
+    compared = [volume for volume in volumes if not _is_drawn(volume)]
+    job = {
+        "inputs": [str(path.resolve()) for path in inputs],
+        "volumes": [str(directory / volume.name) for volume in compared if volume.role not in _RESAMPLED],
+        "resampled": [str(directory / volume.name) for volume in compared if volume.role in _RESAMPLED],
+        "scratch": str(scratch),
+    }
+    try:
+        said = fence.run(
+            WORKER,
+            json.dumps(job).encode(),
+            timeout_s=limits.timeout_s,
+            memory_bytes=limits.memory_bytes,
+            file_bytes=limits.file_bytes,
+        )
+        report = json.loads(said)
+    except fence.Fenced as exc:
+        return not_proven(f"The second reading could not be made: {_ENDED[exc.reason]}.")
+    return judge(report, compared)
+
+
+def not_proven(sentence: str) -> Proof:
+    """Return that nothing is known, and why."""
+    return Proof({"frames": 0, "found": 0, "values": "none"}, ((VerdictCode.NOT_PROVEN, sentence),))
+
+
+def judge(report: Mapping[str, Any], volumes: Sequence[Volume]) -> Proof:
+    """Judge the worker's report; pure.
+
+    Args:
+        report: as `worker.as_json` gives it.
+        volumes: those that were compared.
+    """
+    told = {entry["name"]: entry for entry in report["volumes"]}
+    remarks: list[Remark] = []
+    wrong: set[str] = set()
+    doubtful: list[str] = []
+    for volume in volumes:
+        entry = told[volume.name]
+        if entry["is_proven"]:
+            continue
+        if reason := _why_unknown(entry, report):
+            doubtful.append(reason)
+        else:
+            wrong.add(volume.name)
+    frames, found = report["frames"], report["found"]
+    undecodable = len(report["undecodable"])
+    if undecodable:
+        remarks.append(
+            (
+                VerdictCode.UNDECODABLE,
+                f"{_images(undecodable)} of {frames} cannot be decoded by the second reading, so what became of "
+                "them is not known.",
+            )
+        )
+    if report["tiled"]:
+        remarks.append(
+            (
+                VerdictCode.TILES,
+                f"{_images(report['tiled'])} hold several slices as tiles, and the header does not say how to take "
+                "them apart: the volume shows a picture of tiles, not a body.",
+            )
+        )
+    if report["palette"]:
+        remarks.append(
+            (
+                VerdictCode.PALETTE,
+                "The images are coloured by a palette: the voxels are numbers of colours, not measured values.",
+            )
+        )
+    left = frames - found - undecodable
+    if left > 0 and not doubtful:
+        remarks.append(
+            (
+                VerdictCode.FRAMES_UNUSED,
+                f"{left} of {frames} images are in no volume that shows what was sent.",
+            )
+        )
+    if any(not entry["is_in_order"] for entry in report["volumes"]):
+        remarks.append(
+            (
+                VerdictCode.TIME_ORDER,
+                "No number of the headers grows with the time points of the volume, so their order is not certain.",
+            )
+        )
+    if report["without_place"]:
+        doubtful.append(
+            f"{report['without_place']} of {frames} images do not say where they lie, so positions cannot be compared."
+        )
+    if doubtful:
+        remarks.append((VerdictCode.NOT_PROVEN, doubtful[0]))
+    return Proof(_checked(report, bool(wrong or doubtful)), tuple(remarks), frozenset(wrong))
+
+
+def remarks_on_roles(proof: Proof, volumes: Sequence[Volume]) -> list[Remark]:
+    """Return what is to be said of wrong volumes, now that roles are given: is there another one to use?"""
+    if not proof.wrong:
+        return []
+    count = len(proof.wrong)
+    if not any(volume.role == "primary" for volume in volumes):
+        return [
+            (
+                VerdictCode.NOT_AS_SENT,
+                "No volume shows the images that were sent at the places they were sent for: do not use it.",
+            )
+        ]
+    if all(volume.role == "plain" for volume in volumes if volume.name in proof.wrong):
+        return []
+    noun = "volume does" if count == 1 else "volumes do"
+    return [(VerdictCode.VOLUME_WRONG, f"{count} {noun} not show what was sent: use the primary one.")]
+
+
+def _is_drawn(volume: Volume) -> bool:
+    """Whether the converter drew a volume (regions of interest, from overlays) instead of converting images."""
+    return "_ROI" in volume.name and volume.role == "derived"
+
+
+def _why_unknown(entry: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    """Return why nothing can be said of a volume that is not proven; empty: it is wrong."""
+    if entry["unreadable"]:
+        return f"A volume could not be read again ({entry['unreadable']})."
+    if entry["undecided"]:
+        return f"{_images(entry['undecided'])} could not be decoded by the second reading."
+    if report["frames"] and report["without_place"] == report["frames"]:
+        return "The images do not say where they lie in a way that can be read again."
+    if not report["frames"]:
+        return "No image could be read again."
+    return ""
+
+
+def _checked(report: Mapping[str, Any], failed: bool) -> dict[str, Any]:
+    unused = report["unused"]
+    resampled = any(entry["resemblance"] for entry in report["volumes"])
+    return {
+        "frames": report["frames"],
+        "found": report["found"],
+        "values": "sampled" if resampled else "all" if not failed else "partly",
+        "largest_position_error_mm": _largest(report, "largest_position_error_mm"),
+        "largest_value_error": _largest(report, "largest_value_error"),
+        "unused": len(unused),
+    }
+
+
+def _largest(report: Mapping[str, Any], key: str) -> float:
+    return max((round(float(entry[key]), 6) for entry in report["volumes"]), default=0.0)
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
