@@ -125,9 +125,11 @@ def judge(name: str, home: Path) -> Outcome:
         ]
         outcome.primary += primary
         wrong = [judged.name for judged in primary if not judged.is_right]
+        if not _may_be_judged(name):
+            continue
         if wrong and usable == "yes":
             outcome.problems.append(f"yes, but {len(wrong)} of {len(primary)} volumes are wrong")
-        elif wrong and usable == "with-care" and _may_be_judged(name):
+        elif wrong and usable == "with-care":
             outcome.problems.append(f"{len(wrong)} of {len(primary)} volumes to use are wrong")
     return outcome
 
