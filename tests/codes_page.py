@@ -12,7 +12,7 @@ ENDS = {
     Kind.TRANSIENT: "yes",
     Kind.REFUSED: "no",
     Kind.BUG: "no",
-    None: "often; if not, it is held",
+    None: "a few times, then held",
 }
 REACHES = {
     Scope.ITEM: "this file, series or request",
@@ -21,7 +21,7 @@ REACHES = {
     Scope.DOWNLOADS: "all downloads",
     Scope.DISK: "downloads and conversions",
     Scope.SERVICE: "all work",
-    None: "what was asked: one item, one output folder, all uploads or all work",
+    None: "it depends on the request: one item, one output folder, all uploads or all work",
 }
 EXITS = {
     Exit.OK: "Done",
@@ -30,7 +30,7 @@ EXITS = {
     Exit.HELD: "`run --once`: something is held",
     Exit.WAITING: "`run --once`: only items that must wait longer than a minute are left",
     Exit.UNAVAILABLE: "A folder cannot be used, or the service does not run",
-    Exit.TRY_AGAIN: "Another process works on the state directory, or the trouble passes by itself: try again",
+    Exit.TRY_AGAIN: "Another process works on the state directory, or the problem is temporary: try again",
     Exit.NOT_ALLOWED: "The credentials need a person, or this account may not do this",
     Exit.BAD_CONFIGURATION: "The configuration is wrong, or the state directory cannot be used",
     Exit.INTERRUPTED: "A command was interrupted with Ctrl-C",
@@ -41,24 +41,24 @@ def lines() -> Iterator[str]:
     """Yield the page, line by line."""
     yield "# Codes"
     yield ""
-    yield "Every code that `sdd-dicom` shows: in `status`, `list --held`, `why`, `held.tsv`, the log and `manifest.json`. This page is printed from the"
+    yield "Every code that `sdd-dicom` shows: in `status`, `list --held`, `why`, `held.tsv`, the log and `manifest.json`. This page is generated from the"
     yield "tables in `daemon/rules/`; a test compares them."
     yield ""
-    yield "*Ends by itself: yes* means that the service tries again until it works; nobody has to act, unless the text says so. *No* means that a"
-    yield "person must act first. A held item is tried again with `sdd-dicom retry ID`, `retry --reason CODE` or `retry --all`; what reaches"
-    yield "further than one item is tried again by itself, at least every two minutes. *Exit* is the exit code of a command, or of a start, that ends for it."
+    yield "*Retried: yes* means that the service tries again until it works; you do not have to act, unless the text says so. *No* means that a"
+    yield "person must act first. A held item is tried again with `sdd-dicom retry ID`, `retry --reason CODE` or `retry --all`. If a code affects"
+    yield "more than one item, the service tries again at least every two minutes. *Exit* is the exit code of a command, or of a start of the service, that fails with this code."
     for heading, group in GROUPS.items():
         yield ""
         yield f"## {heading}"
         yield ""
         yield from _table(
-            ("code", "meaning", "what to do", "ends by itself", "reaches", "exit"),
+            ("code", "meaning", "what to do", "retried", "affects", "exit"),
             ((f"`{code}`", *_cells(entry)) for code, entry in sorted(group.items())),
         )
     yield ""
     yield "## Verdict codes, for researchers"
     yield ""
-    yield "They stand in `manifest.json` under `verdict`. One code with `no` makes the delivery `no`; otherwise one code makes it `with-care`."
+    yield "They are in `manifest.json` under `verdict`. A delivery with at least one `no` code is `no`. A delivery with other codes only is `with-care`."
     yield "A delivery without a code is `yes`. More: [researchers.md](researchers.md)."
     yield ""
     yield from _table(

@@ -76,7 +76,7 @@ def _suspended(entry: SuspensionState) -> Iterator[Text]:
         "bold red",
     )
     probe = f"tried again in {duration(entry.next_probe_s)}" if entry.next_probe_s else "tried again now"
-    yield _line("", f"{entry.remedy}; {probe}" if entry.remedy else f"it resumes by itself; {probe}")
+    yield _line("", f"{entry.remedy}; {probe}" if entry.remedy else f"nothing to do; {probe}")
 
 
 def _head(answer: StatusAnswer) -> Text:

@@ -20,7 +20,7 @@ class Kind(StrEnum):
 
 
 class Scope(StrEnum):
-    """How far an error reaches; a closed scope pauses and is probed until it opens."""
+    """What an error affects. A suspended scope is probed until it works again."""
 
     ITEM = "item"
     FOLDER = "folder"

@@ -1,4 +1,4 @@
-"""Errors as behaviour: each says what kind it is and how far it reaches; no I/O here.
+"""Errors as behaviour: each says what kind it is and what it affects; no I/O here.
 
 A `Trouble` is raised where something is found out and decided upon in one place only (`workers.py`): a
 *transient* one is tried again, a *refused* one is held for a person with its remedy, and every other
@@ -50,13 +50,13 @@ class Trouble(Exception):
 
 
 class Transient(Trouble):
-    """Passes by itself: wait and try again."""
+    """A temporary error: wait and try again."""
 
     kind = Kind.TRANSIENT
 
 
 class Refused(Trouble):
-    """Does not pass by itself: hold, and say what to do."""
+    """An error that needs a person: hold the item, and say what to do."""
 
     kind = Kind.REFUSED
 

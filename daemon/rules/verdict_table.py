@@ -75,7 +75,7 @@ VERDICTS: Mapping[VerdictCode, VerdictEntry] = {
     VerdictCode.SLICES_MISSING: _no("dcm2niix left images out", "Look at the volume before you train on it"),
     VerdictCode.NO_IMAGE: _no("The series has no image left", "Ask the administrator"),
     VerdictCode.NOT_AS_SENT: _no(
-        "No volume shows the images that were sent at the positions that they have: the second reading found a difference",
+        "No volume shows the sent images at their correct positions: the second reading found a difference",
         "Do not use it. Ask for the original images",
     ),
     VerdictCode.TILES: _no(
@@ -90,17 +90,18 @@ VERDICTS: Mapping[VerdictCode, VerdictEntry] = {
         "Look at the volume before you use it",
     ),
     VerdictCode.FRAMES_UNUSED: _care(
-        "Some images are in no volume that shows what was sent",
+        "Some images are in no correct volume",
         "Check whether you need the images that are not shown",
     ),
     VerdictCode.VOLUME_WRONG: _care(
-        "One of several volumes does not show what was sent", "Use only volumes whose role is `primary`"
+        "One of several volumes differs from the images that were sent",
+        "Use only volumes whose role is `primary`",
     ),
     VerdictCode.UNDECODABLE: _care(
         "The second reading cannot decode some images", "Export these images again, uncompressed"
     ),
     VerdictCode.TIME_ORDER: _care(
-        "No number in the headers grows with the time points, so their order is not certain",
+        "No value in the headers increases from one time point to the next, so their order is not certain",
         "Check the order of the time points",
     ),
 }

@@ -24,7 +24,7 @@ from daemon.rules.errors import NotThere, PageTokenRefused, Refused, Scope, Tran
 RETRY_AFTER_MOST_S = 600.0
 HOUR_S = 3600.0
 
-SHARE_OUTPUT = "Share the output folder with the account as Editor; the service then continues by itself"
+SHARE_OUTPUT = "Share the output folder with the account as Editor; the service then continues"
 
 
 class Act(StrEnum):

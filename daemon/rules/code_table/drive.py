@@ -26,7 +26,7 @@ DRIVE: Mapping[Code, Entry] = {
         scope=Scope.DOWNLOADS,
         what_to_do="Wait for the next day, or raise quota.units_per_day or quota.download_gb_per_day and restart",
     ),
-    Code.CHANGED_MEANWHILE: wait("An item changed while the service worked on it; it looks again"),
+    Code.CHANGED_MEANWHILE: wait("An item changed while the service worked on it; the service looks again"),
     Code.CONNECTION_LOST: wait("The connection to Drive broke"),
     Code.DAILY_LIMIT: wait(
         "The daily quota of the Cloud project is used up", "Raise the project's quota or wait", Scope.SERVICE
@@ -46,17 +46,19 @@ DRIVE: Mapping[Code, Entry] = {
     ),
     Code.FOLDER_FULL: wait(
         "The output folder holds as many items as a folder may",
-        "Move items out of the folder; 500,000 is its limit; the service then continues by itself",
+        "Move items out of the folder; 500,000 is its limit; the service then continues",
         Scope.FOLDER,
     ),
     Code.FORBIDDEN: hold(
         "Drive refuses the request and gives no known reason", _SHARE_INPUT, None, Exit.UNAVAILABLE
     ),
-    Code.LISTING_AGED: wait("The listing of a folder took so long that Drive forgot it; it starts again"),
+    Code.LISTING_AGED: wait(
+        "The listing of a folder took so long that Drive dropped it; the service starts the listing again"
+    ),
     Code.NETWORK: wait(
         "Drive cannot be reached",
         scope=Scope.SERVICE,
-        what_to_do="Check the network and its DNS; work continues by itself",
+        what_to_do="Check the network and its DNS; the service then continues",
     ),
     Code.NO_PERMISSION: hold(
         "The account may not do this with this item",
@@ -65,7 +67,7 @@ DRIVE: Mapping[Code, Entry] = {
         Exit.UNAVAILABLE,
         what_to_do="Give the account Viewer access to the source and Editor access to the output folder",
     ),
-    Code.NO_PROGRESS: wait("An upload stands still"),
+    Code.NO_PROGRESS: wait("An upload makes no progress"),
     Code.NOT_A_MEMBER: hold(
         "The account is no member of the shared drive",
         "Add the account to the shared drive",
@@ -90,12 +92,12 @@ DRIVE: Mapping[Code, Entry] = {
     ),
     Code.SOURCE_GONE: hold(
         "The source folder was trashed, deleted, or is not shared with this account any more",
-        "Restore it or share it with the account again; the service then continues by itself",
+        "Restore it or share it with the account again; the service then continues",
         Scope.SERVICE,
     ),
     Code.STORAGE_FULL: wait(
         "The account has no storage left",
-        "Free or buy storage, or put the output into a shared drive; the service then continues by itself",
+        "Free or buy storage, or put the output into a shared drive; the service then continues",
         Scope.UPLOADS,
     ),
     Code.TIMEOUT: wait("Drive did not answer in time"),
@@ -111,9 +113,11 @@ DRIVE: Mapping[Code, Entry] = {
         Exit.UNAVAILABLE,
     ),
     Code.TOO_MANY_SESSIONS: wait("Too many uploads are open at once", scope=Scope.UPLOADS),
-    Code.TOO_SLOW: wait("A transfer took longer than it may in all; it goes on where it stopped"),
+    Code.TOO_SLOW: wait(
+        "A transfer took longer than its time limit; the next try continues where this one stopped"
+    ),
 }
-"""What Drive, or the way to it, refuses."""
+"""Errors of Drive and of the network."""
 
 CREDENTIALS: Mapping[Code, Entry] = {
     Code.API_DISABLED: hold(
@@ -130,7 +134,7 @@ CREDENTIALS: Mapping[Code, Entry] = {
     ),
     Code.CLIENT_REFUSED: hold(
         "Google does not accept the OAuth client, or the key of the service account",
-        f"Check the OAuth client in the Cloud project, then: {LOGIN}",
+        "Check the OAuth client in the Cloud project, then run: sdd-dicom login",
         Scope.SERVICE,
         Exit.NOT_ALLOWED,
     ),
@@ -165,7 +169,7 @@ CREDENTIALS: Mapping[Code, Entry] = {
     Code.SERVICE_ACCOUNT_UNREADABLE: hold(
         "The key file of the service account cannot be read", _KEY_FILE, Scope.SERVICE, Exit.NOT_ALLOWED
     ),
-    Code.TOKEN_SERVER: wait("Google's token server gives no access token just now", scope=Scope.SERVICE),
+    Code.TOKEN_SERVER: wait("Google's token server gives no access token now", scope=Scope.SERVICE),
     Code.TOKEN_UNREADABLE: hold("The token file cannot be read", LOGIN, Scope.SERVICE, Exit.NOT_ALLOWED),
     Code.TOKEN_UNWRITABLE: hold(
         "The token file cannot be written",

@@ -12,12 +12,12 @@ class Entry:
     """One code.
 
     Args:
-        kind: how it is raised. None: some raisers try again, others hold.
+        kind: what happens with the item. None: some steps try again, others hold.
         meaning: one sentence without a full stop, for the documentation.
-        remedy: what a person can do; the text of every trouble whose raiser has no facts to add.
-        scope: how far it reaches; None: the request decides (`outside/drive/errors.py`), `Scope.ITEM` without one.
-        exit_code: how a command, or the start of the service, ends for it. A transient trouble gives 75 there.
-        what_to_do: for the documentation, where `remedy` is empty or each raiser writes its own.
+        remedy: what a person can do; the remedy of each error that is raised without a remedy of its own.
+        scope: what it affects; None: the request decides (`outside/drive/errors.py`), `Scope.ITEM` without one.
+        exit_code: with which code a command, or the start of the service, ends because of it. A transient trouble gives 75 there.
+        what_to_do: for the documentation, where `remedy` is empty or each step writes its own.
     """
 
     kind: Kind | None
@@ -33,11 +33,11 @@ class Entry:
         return self.what_to_do or self.remedy or NOTHING
 
 
-NOTHING = "Nothing: the service tries again by itself. If it is held in the end, read the log, then: sdd-dicom retry"
+NOTHING = "Nothing: the service tries again. If the item is held after several tries, read the log, then: sdd-dicom retry"
 
 
 def wait(meaning: str, remedy: str = "", scope: Scope | None = Scope.ITEM, *, what_to_do: str = "") -> Entry:
-    """Return the entry of a code that passes by itself."""
+    """Return the entry of a temporary code: the service tries again."""
     return Entry(Kind.TRANSIENT, meaning, remedy, scope, Exit.TRY_AGAIN, what_to_do)
 
 
@@ -54,5 +54,5 @@ def hold(
 
 
 def either(meaning: str, remedy: str = "", *, what_to_do: str = "") -> Entry:
-    """Return the entry of a code that some raisers try again and others hold."""
+    """Return the entry of a code after which some steps try again and others hold."""
     return Entry(None, meaning, remedy, what_to_do=what_to_do)

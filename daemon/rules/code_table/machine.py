@@ -8,16 +8,16 @@ from daemon.rules.code_table.entry import Entry, either, hold, wait
 from daemon.rules.codes import Code, Exit, Kind, Scope
 
 _START = "Start it: systemctl start sdd-dicom (or: sdd-dicom run)"
-_ROOM = "Make room on the disk of the state directory; the service then continues by itself"
+_ROOM = "Make room on the disk of the state directory; the service then continues"
 
 MACHINE: Mapping[Code, Entry] = {
     Code.BACKUP_FAILED: wait(
         "The daily copy of the ledger could not be written",
-        "Make room on the disk of the state directory; it is tried again every hour",
+        "Make room on the disk of the state directory; the service tries again every hour",
     ),
     Code.BUG: Entry(
         Kind.BUG,
-        "A step failed in a way that nobody foresaw: a fault of sdd-dicom",
+        "A step failed with an unexpected error: a fault of sdd-dicom",
         "Report the traceback in the log: this is a fault of sdd-dicom. Then: sdd-dicom retry",
     ),
     Code.DISK_FAILS: wait(
@@ -26,7 +26,7 @@ MACHINE: Mapping[Code, Entry] = {
         Scope.DISK,
     ),
     Code.DISK_FULL: wait("The disk of the state directory is full, down to the reserve", _ROOM, Scope.DISK),
-    Code.DOWNLOADING: wait("Another step downloads the same file just now"),
+    Code.DOWNLOADING: wait("Another step downloads the same file now"),
     Code.LEDGER_BUSY: wait("Another program uses the ledger", scope=Scope.SERVICE),
     Code.LEDGER_DAMAGED: hold(
         "The ledger is damaged; the service stops",
@@ -36,7 +36,7 @@ MACHINE: Mapping[Code, Entry] = {
     ),
     Code.LEDGER_DISK: wait(
         "The ledger cannot be used: errors of the disk, mounted read-only, or wrong rights",
-        "Check the disk of the state directory: room, errors, rights; the service then continues by itself",
+        "Check the disk of the state directory: room, errors, rights; the service then continues",
         Scope.SERVICE,
     ),
     Code.LEDGER_FAILED: wait(
@@ -77,8 +77,8 @@ START_AND_COMMANDS: Mapping[Code, Entry] = {
         Exit.NOT_ALLOWED,
     ),
     Code.LOCAL_DRIVE: hold(
-        "The local folder that stands in for Drive cannot be served",
-        "Stop the other server of this folder (sdd-dicom drive serve), or let this account write there",
+        "The local directory that acts as Drive cannot be served",
+        "Stop the other server of this directory (sdd-dicom drive serve), or let this account write there",
         Scope.SERVICE,
         Exit.UNAVAILABLE,
     ),
@@ -102,8 +102,8 @@ START_AND_COMMANDS: Mapping[Code, Entry] = {
     ),
     Code.NOT_RUNNING: hold("The service does not run", _START, Scope.SERVICE, Exit.UNAVAILABLE),
     Code.OTHER_VERSION: hold(
-        "The command and the running service are of versions that do not understand each other",
-        "Restart the service after an upgrade (systemctl restart sdd-dicom), or use the sdd-dicom that it runs",
+        "The command and the running service have versions that do not understand each other",
+        "Restart the service after an upgrade (systemctl restart sdd-dicom), or use the version of sdd-dicom that the service runs",
         Scope.SERVICE,
         Exit.UNAVAILABLE,
     ),

@@ -9,7 +9,7 @@ from daemon.rules.codes import Code, Scope
 
 INPUTS: Mapping[Code, Entry] = {
     Code.ABUSIVE_FILE: hold(
-        "Google marked the file as harmful and does not hand it out",
+        "Google marked the file as harmful and refuses its download",
         "Ask the owner of the file to request a review from Google; then: sdd-dicom retry",
     ),
     Code.ARCHIVE_UNSUPPORTED: hold(
@@ -24,7 +24,7 @@ INPUTS: Mapping[Code, Entry] = {
     ),
     Code.INPUTS_GONE: hold(
         "A file of the series can no longer be read, and its bytes are not in the spool",
-        "Put the file back (or upload it again); the next revision then starts by itself",
+        "Put the file back (or upload it again); then the next revision starts",
     ),
     Code.MASS_VANISHED: hold(
         "More than a fifth of all files (and more than 20), or more than 1000, left the source at once",
@@ -40,11 +40,11 @@ INPUTS: Mapping[Code, Entry] = {
         "Export the exam again, or anonymise it with a tool that keeps or replaces UIDs",
     ),
     Code.NOT_DOWNLOADABLE: hold(
-        "Drive does not let this account download the file, or it has no bytes of its own",
+        "Drive does not let this account download the file, or the file has no bytes of its own",
         "Let its owner allow downloads for viewers, or upload it as a plain file",
     ),
     Code.REPLACED: hold(
-        "The file has another content than the one that was delivered, so the delivery cannot be rebuilt from it",
+        "The file has other content than the one that was delivered, so the delivery cannot be rebuilt from it",
         what_to_do="Nothing: the new content becomes the next revision",
     ),
     Code.SIZE_MISMATCH: wait("More or fewer bytes came than Drive announced"),
@@ -57,7 +57,7 @@ INPUTS: Mapping[Code, Entry] = {
         "Make room in the spool (work.spool_max_gb) and on its disk, then retry; or export without deflate",
     ),
 }
-"""What keeps a file or a series from its conversion."""
+"""Why a file or a series is not converted."""
 
 CONVERSION: Mapping[Code, Entry] = {
     Code.CONVERTER_CRASHED: either(
@@ -97,7 +97,7 @@ DELIVERY: Mapping[Code, Entry] = {
     ),
     Code.CONFLICT: hold("Drive reports a conflict with another change", "Look at the item in Drive"),
     Code.DELIVERY_TRASHED: hold(
-        "A person trashed or deleted the delivery; it is not made again unasked",
+        "A person trashed or deleted the delivery; the service makes it again only if you ask for it",
         what_to_do="Take the folder out of the trash, or make the delivery again: sdd-dicom process SERIES",
     ),
     Code.DELIVERY_UNREADABLE: hold(
@@ -106,25 +106,25 @@ DELIVERY: Mapping[Code, Entry] = {
         " --reason DELIVERY_UNREADABLE",
     ),
     Code.EDITED: hold(
-        "A person edited, trashed or moved results of the delivery; they are never overwritten unasked",
+        "A person edited, trashed or moved results of the delivery; the service overwrites them only if you ask for it",
         what_to_do="Undo the change, or let it be overwritten: sdd-dicom process SERIES",
     ),
     Code.FOREIGN_RESULT: hold(
-        "A reserved Drive id held something that the service did not make, several times",
+        "Several times, a reserved Drive id belonged to an item that the service did not make",
         "See who works in the folder .sdd-dicom, then: sdd-dicom retry --reason FOREIGN_RESULT",
     ),
     Code.HELD_TSV_DIFFERS: wait("held.tsv on Drive is not what was uploaded"),
     Code.HELD_TSV_GONE: wait("held.tsv is no longer on Drive; a new one is made"),
     Code.ID_REFUSED: either("Drive does not accept a reserved id; the service reserves another one"),
-    Code.MOVED_MEANWHILE: wait("An item was moved while the service worked on it; it looks again"),
+    Code.MOVED_MEANWHILE: wait("An item was moved while the service worked on it; the service looks again"),
     Code.NO_IDS: wait("No Drive ids could be reserved"),
     Code.NOT_YET_VISIBLE: wait("An item that was just made cannot be read yet"),
     Code.OUTPUT_TRASHED: hold(
         "The output folder, or a folder on the way to it, was trashed or deleted",
-        "Take it out of the trash, or name another one in config.toml; the service then continues by itself",
+        "Take it out of the trash, or name another one in config.toml; the service then continues",
         Scope.UPLOADS,
     ),
-    Code.OUTPUT_UNSEEN: wait("The output folder cannot be read just now"),
+    Code.OUTPUT_UNSEEN: wait("The output folder cannot be read now"),
     Code.STAGING_GONE: wait("The staging folder is gone; a new one is made"),
 }
-"""What keeps results from their place in the output folder."""
+"""Why results are not delivered."""
