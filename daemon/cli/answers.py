@@ -1,4 +1,4 @@
-"""How a command gets its answer: from the running daemon, or from the ledger (and Drive) while it is stopped."""
+"""How a command gets its answer: from the running service, or from the ledger (and Drive) while it is stopped."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 def status(settings: Settings) -> messages.StatusAnswer:
-    """Return the daemon's answer; of a stopped one the same fields, as far as the ledger knows."""
+    """Return the service's answer; of a stopped one the same fields, as far as the ledger knows."""
     try:
         return ControlClient(settings).ask(calls.STATUS)
     except NotRunning:
@@ -97,7 +97,7 @@ def series(settings: Settings, *, state: str, held: bool, names: bool) -> Iterat
 
 
 def _begun(rows: Iterator[T]) -> Iterator[T] | None:
-    """Return the daemon's rows; None: it does not run. If it stops later, they end with `NotRunning`: no row comes twice."""
+    """Return the service's rows; None: it does not run. If it stops later, they end with `NotRunning`: no row comes twice."""
     try:
         first = list(islice(rows, 1))
     except NotRunning:
@@ -162,7 +162,7 @@ def code_of(text: str) -> Code:
 
 
 def retry(settings: Settings, texts: Sequence[str], *, every: bool, reason: str) -> messages.RetryAnswer:
-    """End holds and waits, in the daemon or, while none runs, in the ledger itself."""
+    """End holds and waits, in the service or, while none runs, in the ledger itself."""
     named = [on_drive(settings, text) for text in texts]
     with suppress(NotRunning):
         return ControlClient(settings).ask(calls.RETRY, targets=named, all=every, reason=reason)
@@ -174,7 +174,7 @@ def retry(settings: Settings, texts: Sequence[str], *, every: bool, reason: str)
 
 
 def process(settings: Settings, text: str) -> messages.ProcessAnswer:
-    """Request a rebuild of a series, in the daemon or, while none runs, in the ledger itself."""
+    """Request a rebuild of a series, in the service or, while none runs, in the ledger itself."""
     text = on_drive(settings, text)
     with suppress(NotRunning):
         return ControlClient(settings).ask(calls.PROCESS, target=text)
@@ -198,7 +198,7 @@ def _under_root(root: Path, text: str) -> str:
     return f"/{path.relative_to(root)}" if path.is_relative_to(root) else text
 
 
-# ── without a running daemon ─────────────────────────────────────────────────────────────────────────────────────
+# ── without a running service ─────────────────────────────────────────────────────────────────────────────────────
 
 
 @contextmanager
@@ -220,10 +220,10 @@ def reading(settings: Settings) -> Iterator[Ledger]:
 
 @contextmanager
 def writing(settings: Settings) -> Iterator[Ledger]:
-    """Open the ledger for writing, under the lock that a daemon would hold.
+    """Open the ledger for writing, under the lock that a service would hold.
 
     Raises:
-        Refused: ``LOCKED``: a daemon runs but does not answer (it is starting), ``NO_LEDGER``, ``NOT_ALLOWED``.
+        Refused: ``LOCKED``: a service runs but does not answer (it is starting), ``NO_LEDGER``, ``NOT_ALLOWED``.
     """
     from daemon.outside.ledger import Ledger
     from daemon.service.lock import lock
@@ -248,13 +248,13 @@ def _must_be_readable(path: Path) -> None:
     except PermissionError:
         raise _not_allowed(path) from None
     if not there:
-        raise Refused(Code.NO_LEDGER, f"the daemon does not run, and there is no ledger at {path}")
+        raise Refused(Code.NO_LEDGER, f"the service does not run, and there is no ledger at {path}")
     if not os.access(path, os.R_OK):
         raise _not_allowed(path)
 
 
 def _not_allowed(path: Path) -> Refused:
-    return Refused(Code.NOT_ALLOWED, f"the daemon does not run, and this account may not use {path}")
+    return Refused(Code.NOT_ALLOWED, f"the service does not run, and this account may not use {path}")
 
 
 def _wait(seconds: float, stop: threading.Event) -> None:
@@ -263,7 +263,7 @@ def _wait(seconds: float, stop: threading.Event) -> None:
 
 @contextmanager
 def own_drive(settings: Settings) -> Iterator[Drive]:
-    """Speak to Drive without a daemon; with the local backend that starts the embedded one for as long."""
+    """Speak to Drive without a service; with the local backend that starts the embedded one for as long."""
     from daemon.service.connection import Connection
 
     connection = Connection(settings)
@@ -292,7 +292,7 @@ def _target(settings: Settings, ledger: Ledger, text: str) -> Target:
 
 
 def lock_is_held(lock_file: Path) -> bool:
-    """Whether a daemon holds the lock: seen in /proc, because trying to take it could make a starting one fail."""
+    """Whether a service holds the lock: seen in /proc, because trying to take it could make a starting one fail."""
     try:
         inode = lock_file.stat().st_ino
         lines = Path("/proc/locks").read_text().splitlines()

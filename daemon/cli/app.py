@@ -23,8 +23,8 @@ drive_app = typer.Typer(
     help="The embedded Drive: a local directory behind the API of Google Drive.", no_args_is_help=True
 )
 
-_ASK = "0 done, 2 wrong usage, 69 no daemon and no ledger, 75 try again, 77 not allowed, 78 configuration"
-_STEER = "0 done, 69 the daemon does not run, 75 try again, 77 not allowed, 78 configuration"
+_ASK = "0 done, 2 wrong usage, 69 no service and no ledger, 75 try again, 77 not allowed, 78 the configuration is wrong"
+_STEER = "0 done, 69 the service does not run, 75 try again, 77 not allowed, 78 the configuration is wrong"
 
 
 def _epilog(example: str, exit_codes: str) -> str:
@@ -34,21 +34,21 @@ def _epilog(example: str, exit_codes: str) -> str:
 
 _RUN = _epilog(
     "sdd-dicom run --once --config /etc/sdd-dicom/config.toml",
-    "0 stopped as asked, or all done; 3 --once: something is held for a person; 4 --once: what is left must wait for"
-    " more than a minute, or the run was stopped; at start: 69 a folder or Drive cannot be used, 75 another daemon"
-    " runs, 77 credentials need a person, 78 configuration or state directory",
+    "0 stopped as asked, or all done; 3 --once: something is held for a person; 4 --once: the remaining items must"
+    " wait for more than a minute, or the run was stopped; at start: 69 a folder or Drive cannot be used, 75 another"
+    " service runs, 77 credentials need a person, 78 the configuration or the state directory is wrong",
 )
 _LOGIN = _epilog(
     "sdd-dicom login --no-browser --port 8765   (on a machine without a browser)",
-    "0 logged in, 2 no login is needed, 69 the port is in use, 77 login refused or timed out, 78 configuration",
+    "0 logged in, 2 no login is needed, 69 the port is in use, 77 login refused or timed out, 78 the configuration is wrong",
 )
 _CHECK = (
     "Example: sdd-dicom check --config /etc/sdd-dicom/config.toml\n\n"
-    "Exit codes: 0 no problem, 77 credentials, 69 folders or Drive, 78 configuration, 1 this machine."
+    "Exit codes: 0 no problem; a problem of: 77 credentials, 69 folders or Drive, 78 the configuration, 1 this machine."
 )
 _SERVE = _epilog(
     "SDD_DRIVE_TOKEN=secret sdd-dicom drive serve ./drive --port 8900",
-    "0 stopped, 2 a wrong fault script, 69 it cannot be served, 75 another server serves this directory",
+    "0 stopped, 2 the fault script is wrong, 69 the directory cannot be served, 75 another server serves it",
 )
 
 app.command(epilog=_RUN)(running.run)

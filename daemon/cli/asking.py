@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @guarded
 def status(as_json: Json = False, config: Config = None) -> int:
-    """Show what the daemon does, how much is left, how long it will take, and what needs a person.
+    """Show what the service does, how much is left, how long it will take, and what needs a person.
 
-    While the daemon is stopped, it shows what the ledger knows.
+    While the service is stopped, it shows what the ledger knows.
     """
     from daemon.cli import answers, render
 

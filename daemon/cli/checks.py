@@ -1,4 +1,4 @@
-"""Every result of `check`: the machine's from here, Drive's from the running daemon or with a client of our own."""
+"""Every result of `check`: the machine's from here, Drive's from the running service or with a client of our own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from daemon.service.control.messages import CheckResult
 def results(settings: Settings) -> list[CheckResult]:
     """Check everything.
 
-    A running daemon checks Drive itself: it has the only server of a local directory, and a token that two programs
+    A running service checks Drive itself: it has the only server of a local directory, and a token that two programs
     refresh could end up with the wrong owner.
     """
     client = ControlClient(settings)
@@ -26,23 +26,23 @@ def results(settings: Settings) -> list[CheckResult]:
     except Trouble as exc:
         return [
             *look_at_machine(settings, running=True),
-            CheckResult("daemon", "problem", exc.what, exc.remedy),
+            CheckResult("service", "problem", exc.what, exc.remedy),
         ]
     found = look_at_machine(settings, running=running or answers.lock_is_held(settings.lock_file))
     if running:
         try:
             return found + client.ask(calls.CHECK).findings
         except NotRunning:
-            found.append(CheckResult("daemon", "note", "it has stopped since"))
+            found.append(CheckResult("service", "note", "it has stopped since"))
         except Trouble as exc:
-            return [*found, CheckResult("daemon", "problem", exc.what, exc.remedy)]
+            return [*found, CheckResult("service", "problem", exc.what, exc.remedy)]
     return found + _without_daemon(settings)
 
 
 def _without_daemon(settings: Settings) -> list[CheckResult]:
     if settings.drive.backend == "local" and answers.lock_is_held(settings.lock_file):
         return [
-            CheckResult("drive", "note", "not checked: a daemon is starting. Run check again when it runs")
+            CheckResult("drive", "note", "not checked: a service is starting. Run check again when it runs")
         ]
     with ExitStack() as stack:
         try:

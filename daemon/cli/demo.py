@@ -1,4 +1,4 @@
-"""`demo`: an embedded Drive, sample exams and the real daemon, in a directory of its own. It touches nothing else."""
+"""`demo`: an embedded Drive, sample exams and the real service, in a directory of its own. It touches nothing else."""
 
 from __future__ import annotations
 
@@ -109,10 +109,10 @@ def _play(home: Path, console: Console) -> None:
     late = _make_exams(home)
     files = sum(1 for path in (home / "drive" / "DICOM").rglob("*") if path.is_file())
     steps.say(f"Made a CT exam of a phantom and copied sample files of pydicom: {files} files in drive/DICOM")
-    with _daemon(home) as process, console.status("Starting the daemon") as line:
+    with _daemon(home) as process, console.status("Starting the service") as line:
         watch = _Watch(settings, process, steps, line.update)
         watch.until_running()
-        steps.say("The daemon is up, with an embedded Drive that has the API of Google Drive")
+        steps.say("The service is up, with an embedded Drive that has the API of Google Drive")
         watch.until_delivered(revision=1)
         steps.say(f"Delivered without slice {LATE_SLICE}, which has not arrived; the verdict reports the gap")
         shutil.move(late, home / "drive" / "DICOM" / "Demo exam" / "part 2" / late.name)
@@ -149,7 +149,7 @@ def _samples() -> Iterator[Path]:
     return (path for name in SAMPLES if (path := directory / name).is_file())
 
 
-# ── the daemon ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the service ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @contextmanager
@@ -203,7 +203,7 @@ class _Steps:
 
 
 class _Watch:
-    """Asks the daemon for its progress, as `status` and `list` do."""
+    """Asks the service for its progress, as `status` and `list` do."""
 
     def __init__(
         self,
@@ -219,14 +219,14 @@ class _Watch:
 
     def _wait(self, what: str) -> None:
         if self._process.poll() is not None:
-            raise DemoFailed(f"the daemon ended with exit code {self._process.returncode}")
+            raise DemoFailed(f"the service ended with exit code {self._process.returncode}")
         if self._steps.left_s < 0:
             raise DemoFailed(f"{what} took longer than {WITHIN_S:.0f} s")
         time.sleep(LOOK_EVERY_S)
 
     def until_running(self) -> None:
         while not self._client.is_running():
-            self._wait("starting the daemon")
+            self._wait("starting the service")
 
     def until_delivered(self, revision: int) -> None:
         """Wait until the phantom's series is delivered in this revision, and nothing else is under way."""
@@ -301,7 +301,7 @@ def _print_rest(rest: Sequence[_Rest], console: Console) -> None:
     ignored = [row for row in rest if row.ignored]
     if held:
         console.print(
-            "\nHeld for a person (a daemon that keeps running also lists them in held.tsv, in the output folder)"
+            "\nHeld for a person (a service that keeps running also lists them in held.tsv, in the output folder)"
         )
     for row in held:
         console.print(Text(f"  {row.name}: {row.held_code}. {row.remedy}"))

@@ -26,7 +26,7 @@ _QUIET = Logging(level="WARNING")
 _ERROR = "<3>"
 """Source: sd-daemon(3)."""
 _logs: list[Path] = []
-"""Where the daemon's log is, once the configuration is read."""
+"""Where the service's log is, once the configuration is read."""
 
 
 def guarded(command: Callable[P, int]) -> Callable[P, None]:
@@ -73,7 +73,7 @@ def _other(exc: Exception) -> int:
     logger.opt(exception=exc).critical("BUG: the program ends")
     print_error(f"This is a bug in sdd-dicom ({type(exc).__name__}): please report the traceback.")
     if _logs:
-        print_error(f"  → The daemon writes its log to {_logs[-1] / log.FILE_NAME}")
+        print_error(f"  → The service writes its log to {_logs[-1] / log.FILE_NAME}")
     return BUG
 
 

@@ -54,7 +54,7 @@ def sentences(answer: WhyAnswer) -> Iterator[str]:
             yield from _unknown(answer.about)
     if not answer.running:
         yield ""
-        yield "The daemon does not run. This is what the ledger knew when it stopped."
+        yield "The service does not run. This is what the ledger knew when it stopped."
 
 
 # ── a file ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -36,7 +36,7 @@ def look_at_machine(settings: Settings, *, running: bool) -> list[CheckResult]:
         _converter(),
         *_token(settings),
         *_account(settings),
-        CheckResult("daemon", "note", "it runs" if running else "it does not run"),
+        CheckResult("service", "note", "it runs" if running else "it does not run"),
     ]
 
 

@@ -21,7 +21,7 @@ Names = Annotated[
     bool,
     typer.Option(
         "--names",
-        help="Also print names (local Drive: paths). They are asked from Drive now, one request each.",
+        help="Also print names (local Drive: paths). Each name costs one request to Drive.",
     ),
 ]
 Unused = Annotated[Path | None, typer.Option("--config", hidden=True)]
@@ -36,7 +36,7 @@ def print_json(answer: Any) -> None:
 
 
 def console() -> Any:
-    """Return a console that never wraps or cuts a line, so that an id stays whole."""
+    """Return a console that never wraps or cuts a line, so that an id stays in one piece."""
     from daemon.cli.render import Lines
 
     return Lines(soft_wrap=True, highlight=False)

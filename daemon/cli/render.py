@@ -39,7 +39,7 @@ class Lines(Console):
 
 
 def status(answer: StatusAnswer) -> Iterator[Text]:
-    """Yield what the daemon does, what is left, and what needs a person."""
+    """Yield what the service does, what is left, and what needs a person."""
     yield _head(answer)
     files, series = answer.files, answer.series
     parts = [f"{number(files.left)} to read ({size(files.left_bytes)})"]

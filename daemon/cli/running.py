@@ -20,7 +20,7 @@ def run(
     ] = False,
     config: Config = None,
 ) -> int:
-    """Run the daemon until it is stopped (Ctrl+C or systemctl stop)."""
+    """Run the service until it is stopped (Ctrl+C or systemctl stop)."""
     from daemon.outside import log
     from daemon.service import memory
 

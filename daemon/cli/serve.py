@@ -43,7 +43,7 @@ def serve_until_interrupted(directory: Path, port: int, faults: Path | None) -> 
             print_error(f"{faults}: {line}")
         return USAGE
     except AlreadyServed as exc:
-        print_error(f"{exc}. Stop the other server first (a running daemon has its own)")
+        print_error(f"{exc}. Stop the other server first (a running service has its own)")
         return TRY_AGAIN
     except OSError as exc:
         print_error(f"The directory cannot be served: {exc.strerror}")

@@ -1,4 +1,4 @@
-"""The commands that steer the daemon: retry, pause, resume, crawl and process."""
+"""The commands that steer the service: retry, pause, resume, crawl and process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def retry(
 ) -> int:  # fmt: skip
     """Retry held items now, and items that wait for their next try.
 
-    While the daemon is stopped, they are retried when it starts.
+    While the service is stopped, they are retried when it starts.
     """
     from daemon.cli import answers
     from daemon.cli.format import counted
@@ -34,7 +34,7 @@ def retry(
     code = answers.code_of(reason) if reason else ""
     done = answers.retry(settings_of(config), targets or [], every=every, reason=code)
     if done.files or done.series:
-        when = "now" if done.running else "when the daemon starts"
+        when = "now" if done.running else "when the service starts"
         files, series = counted(done.files, "file"), counted(done.series, "series", "series")
         typer.echo(f"Retrying {when}: {files}, {series}.")
     else:
@@ -44,7 +44,7 @@ def retry(
 
 @guarded
 def pause(config: Config = None) -> int:
-    """Start nothing new until resume. Running steps are finished. A restart of the daemon does not end the pause."""
+    """Start no new step until resume. Running steps are finished. A restart of the service does not end the pause."""
     from daemon.service.control import calls
     from daemon.service.control.client import ControlClient
 
@@ -57,18 +57,18 @@ def pause(config: Config = None) -> int:
 
 @guarded
 def resume(config: Config = None) -> int:
-    """Continue after pause. What is suspended is tried again at once."""
+    """Continue after pause. Suspended work is tried again at once."""
     from daemon.service.control import calls
     from daemon.service.control.client import ControlClient
 
     done = ControlClient(settings_of(config)).ask(calls.RESUME)
-    typer.echo("Resumed." if done.changed else "The daemon was not paused.")
+    typer.echo("Resumed." if done.changed else "The service was not paused.")
     return OK
 
 
 @guarded
 def crawl(config: Config = None) -> int:
-    """List the whole source folder again now. The feed of changes can miss a file; a listing does not."""
+    """List the whole source folder again now. Drive's list of changes can miss a file; a listing does not."""
     from daemon.service.control import calls
     from daemon.service.control.client import ControlClient
 
@@ -91,7 +91,7 @@ def process(
     from daemon.cli import answers
 
     done = answers.process(settings_of(config), series)
-    when = "" if done.running else " It starts when the daemon starts."
+    when = "" if done.running else " It starts when the service starts."
     for uid in done.series_instance_uids:
         typer.echo(f"Rebuild requested: {uid}.{when} Follow it with: sdd-dicom why {uid}")
     return OK

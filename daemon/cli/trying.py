@@ -23,7 +23,7 @@ def demo(
     ] = None,
     config: Unused = None,
 ) -> int:
-    """Show everything in about half a minute: an embedded Drive, sample exams and the real daemon. Needs no configuration."""
+    """Show everything in about half a minute: an embedded Drive, sample exams and the real service. It needs no configuration."""
     del config
     from daemon.cli.demo import DemoFailed, Unusable, show
 

@@ -287,7 +287,7 @@ class _Store:
                         # A COMMIT that failed leaves the connection inside its transaction: only a new one helps.
                         # Not a new cache: opening one writes, and waits up to a minute for a lock.
                         self._close(cache)
-                        self._warn(exc, "cannot be used now; the daemon goes on without")
+                        self._warn(exc, "cannot be used now; the service continues without it")
                         return otherwise
                     self._discard(exc)
             return otherwise
@@ -307,7 +307,7 @@ class _Store:
                 mended = at_start and _sqlite_name(exc).startswith(_MENDED_BY_REMOVAL)
                 if last or (_is_of_the_machine(exc) and not mended):
                     self._reopen_at_s = time.monotonic() + REOPEN_AFTER_S
-                    self._warn(exc, "cannot be opened; the daemon goes on without")
+                    self._warn(exc, "cannot be opened; the service continues without it")
                     break
                 self._discard(exc)
         return self._cache

@@ -1,4 +1,4 @@
-"""One daemon for each state directory."""
+"""The lock of the state directory: only one process works on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def lock(state_dir: Path, lock_file: Path) -> int:
     """Take the lock of the state directory; return its descriptor.
 
     Raises:
-        Refused: `LOCKED`, another daemon works on this state.
+        Refused: `LOCKED`, another service works on this state.
     """
     # SQLite makes sure of what lies in the directory; its own name, lost with the power, would take the ledger along.
     disk.make_directory(state_dir)
@@ -24,5 +24,5 @@ def lock(state_dir: Path, lock_file: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise Refused(Code.LOCKED, f"another daemon works on {state_dir}") from None
+        raise Refused(Code.LOCKED, f"another service works on {state_dir}") from None
     return descriptor

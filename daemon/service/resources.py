@@ -67,7 +67,7 @@ class Resources:
         """Take the lock of the state directory.
 
         Raises:
-            Refused: `LOCKED`, another daemon has it.
+            Refused: `LOCKED`, another service has it.
             OSError: the directory cannot be made or written.
         """
         if self._lock_descriptor is None:

@@ -114,4 +114,4 @@ def test_a_daemon_of_another_version_is_named(stopped: House) -> None:
 
     for each in done:
         assert each.code == 69
-        assert "OTHER_VERSION: the daemon is of an older version" in each.err
+        assert "OTHER_VERSION: the service is of an older version" in each.err

@@ -231,7 +231,7 @@ def test_check_works_beside_the_daemon(running: House) -> None:
 
     assert done.code == 0, done.out
     assert {f["name"]: f["level"] for f in done.json["findings"]} == {
-        "state": "ok", "logs": "ok", "ledger": "ok", "disk": "ok", "dcm2niix": "ok", "daemon": "note",
+        "state": "ok", "logs": "ok", "ledger": "ok", "disk": "ok", "dcm2niix": "ok", "service": "note",
         "credentials": "ok", "source": "ok", "output": "ok", "write": "ok", "clock": "ok",
     }  # fmt: skip
     assert not list((running.home / "drive" / "NIfTI").glob(".sdd*"))

@@ -22,7 +22,7 @@ def test_status_list_and_why_read_the_ledger(stopped: House) -> None:
     assert "does not run" in stopped.do("status").out
     assert len(stopped.do("list", "--json").json["files"]) == 7
     assert why.code == 0
-    assert "The daemon does not run" in why.out
+    assert "The service does not run" in why.out
 
 
 def test_names_and_paths_are_asked_from_drive_directly(stopped: House) -> None:
@@ -58,7 +58,7 @@ def test_retry_and_process_write_the_ledger_themselves(stopped: House) -> None:
     pending = stopped.do("status", "--json").json
 
     assert (retried.code, wanted.code) == (0, 0)
-    assert "when the daemon starts" in retried.out
+    assert "when the service starts" in retried.out
     assert pending["files"]["left"] == 1
     assert stopped.do("run", "--once").code == 3
     assert stopped.do("list", "--json").json["series"][0]["delivered_revision"] == 2

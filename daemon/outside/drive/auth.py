@@ -108,7 +108,7 @@ class ServiceAccount:
 class OAuthUser:
     """A person's login: authorized-user JSON, written by `login`, kept fresh here.
 
-    The token file is looked at before each use: a new login is taken up by the running daemon.
+    The token file is looked at before each use: a new login is taken up by the running service.
 
     Args:
         client_file: the OAuth client's JSON; needed only where the token file does not hold the client itself.

@@ -109,7 +109,7 @@ class Ledger:
         return backup.is_empty(self.database)
 
     def back_up(self, directory: Path, now: float, *, disk_reserve_bytes: int = 0) -> Path:
-        """Copy it into `directory` while the daemon works: `backup.back_up`.
+        """Copy it into `directory` while the service works: `backup.back_up`.
 
         Raises:
             Transient: `BACKUP_FAILED`.

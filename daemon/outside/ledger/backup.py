@@ -30,7 +30,7 @@ def due_in_s(directory: Path, now: float) -> float:
 
 
 def back_up(database: Database, directory: Path, now: float, *, disk_reserve_bytes: int = 0) -> Path:
-    """Write ``ledger-YYYYMMDD.sqlite3`` (UTC, 0600) while the daemon works; keep the newest seven.
+    """Write ``ledger-YYYYMMDD.sqlite3`` (UTC, 0600) while the service works; keep the newest seven.
 
     The copy appears under its name when it is whole: checked, fsynced, renamed. One that fails leaves nothing.
 

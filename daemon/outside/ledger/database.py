@@ -44,7 +44,7 @@ class Database:
 
     Args:
         path: the file; its folder must exist. Created when missing, mode 0600.
-        read_only: for commands beside a running daemon, or without one.
+        read_only: for commands beside a running service, or without one.
     Raises:
         Refused: `LEDGER_DAMAGED` or `LEDGER_VERSION`; the remedy says how to restore.
         Transient: `LEDGER_FULL`, `LEDGER_DISK` or `LEDGER_BUSY`: not now; nothing was changed.
@@ -172,7 +172,7 @@ class Database:
         return Refused(
             Code.LEDGER_VERSION,
             f"the ledger was written by an older sdd-dicom (schema {version}; this program needs {SCHEMA_VERSION})",
-            remedy="Start the daemon once (sdd-dicom run, or its service): it keeps a copy and upgrades the ledger",
+            remedy="Start the service once (systemctl start sdd-dicom, or: sdd-dicom run): it keeps a copy and upgrades the ledger",
         )
 
     def _newer(self, version: int) -> Refused:
@@ -302,7 +302,7 @@ class Database:
         except OSError:
             moved = True
         if moved:
-            raise self._damaged("it was moved, replaced or deleted while the daemon worked with it")
+            raise self._damaged("it was moved, replaced or deleted while the service worked with it")
         self.set_meta("proved", secrets.token_hex(4))
 
     # ── statements ───────────────────────────────────────────────────────────────────────────────────────────
@@ -371,7 +371,7 @@ class Database:
         return int(self.value("PRAGMA page_count")) * int(self.value("PRAGMA page_size"))
 
     def backup(self, target: Path) -> None:
-        """Copy the whole ledger, without secrets, consistent while the daemon works (SQLite backup API); check the copy.
+        """Copy the whole ledger, without secrets, consistent while the service works (SQLite backup API); check the copy.
 
         The copy alone bears a mark: opened as the ledger, it begins a new generation.
 

@@ -215,7 +215,9 @@ def _tell_of_file(error: str) -> None:
     # Past loguru: its lock of the file's sink is held, and the file could not take the line anyway.
     prefix = "<4>" if stderr_is_journal() else ""
     _print(
-        [f"{prefix}The log file cannot be written ({error}); lines are lost until it can, the daemon goes on"]
+        [
+            f"{prefix}The log file cannot be written ({error}); lines are lost until it can be written again; the service continues"
+        ]
     )
 
 

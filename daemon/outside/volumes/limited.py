@@ -24,10 +24,10 @@ def main(arguments: list[str]) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(5)
-    # The converter must not outlive the daemon: it would write into a directory that the next start cleans.
+    # The converter must not outlive the service: it would write into a directory that the next start cleans.
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent_pid:
-        os._exit(127)  # the daemon died before the line above took effect
+        os._exit(127)  # the service died before the line above took effect
     # Python ignores both signals; a converter that inherits that would not die of a full limit.
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)

@@ -260,7 +260,7 @@ def _rename(out_dir: Path, prefix: str) -> None:
 
 
 def _environment(work_dir: Path) -> Mapping[str, str]:
-    """Nothing of the daemon's own: no settings file in HOME, no secrets, decimal points whatever the locale."""
+    """Nothing of the service's own: no settings file in HOME, no secrets, decimal points whatever the locale."""
     return {"PATH": "/usr/bin:/bin", "HOME": str(work_dir), "LC_ALL": "C", "TMPDIR": str(work_dir)}
 
 

@@ -68,7 +68,7 @@ def contact_sheet(paths: Sequence[Path], target: Path) -> bool:
     """Write a JPEG of evenly spaced slices of a series.
 
     One frame is decoded at a time. Compressed frames are decoded in a process of its own, because the decoders are
-    C libraries and a crash in one must not take the daemon along; large ones too, because of the memory they take.
+    C libraries and a crash in one must not take the service along; large ones too, because of the memory they take.
 
     Args:
         paths: the images, in slice order.

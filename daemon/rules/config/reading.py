@@ -240,7 +240,7 @@ class _Reader:
         of_unit = self._directory("STATE_DIRECTORY")
         state_dir = of_unit if of_unit and not self._is_set("state.dir") else self._resolve(state.dir)
         logs_of_unit = self._directory("LOGS_DIRECTORY")
-        # Beside the installed configuration the daemon may not write; its token belongs to its state.
+        # Beside the installed configuration the service may not write; its token belongs to its state.
         token_dir = of_unit if of_unit and not self._is_set("auth.token_file") else self.path.parent
         client_file = self._resolve(auth.client_file) if auth.client_file else None
         if client_file is None and self.environ.get("GOOGLE_CREDS_FILE"):
@@ -264,7 +264,7 @@ class _Reader:
         google, account = drive.backend == "google", auth.kind == "service_account"
         root, inside = (
             settings.local_root,
-            "lies inside drive.local_root: the daemon would take its own files for exams",
+            "lies inside drive.local_root: the service would take its own files for exams",
         )
         same = drive.source.kind == drive.output.kind and _names(drive.source) == _names(drive.output)
         nested = drive.output.kind == drive.source.kind == "path" and (

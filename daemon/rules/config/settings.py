@@ -140,7 +140,7 @@ class Drive(Section):
 
 
 class Auth(Section):
-    """As whom the daemon speaks to Google."""
+    """As whom the service speaks to Google."""
 
     kind: Annotated[Literal["oauth", "service_account"], BeforeValidator(_text)] = "oauth"
     client_file: Text = ""
@@ -150,7 +150,7 @@ class Auth(Section):
 
 
 class Quota(Section):
-    """What the daemon may ask of Drive, in units (a metadata read costs five, a download two hundred)."""
+    """What the service may ask of Drive, in units (a metadata read costs five, a download two hundred)."""
 
     units_per_minute: Positive = 325_000
     units_per_day: NotNegative = 400_000_000
@@ -158,7 +158,7 @@ class Quota(Section):
 
 
 class Work(Section):
-    """How much of the machine the daemon may use. GB are 10⁹ bytes."""
+    """How much of the machine the service may use. GB are 10⁹ bytes."""
 
     transfer_workers: Workers = 8
     convert_workers: Workers = 2

@@ -1,4 +1,4 @@
-"""HTTP over a Unix socket: what the commands ask the running daemon, and what it answers.
+"""HTTP over a Unix socket: what the commands ask the running service, and what it answers.
 
-`messages` is shared by both sides; `client` is the commands' side and light to import, `server` the daemon's.
+`messages` is shared by both sides; `client` is the commands' side and light to import, `server` the service's.
 """

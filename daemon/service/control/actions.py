@@ -1,4 +1,4 @@
-"""What a person may change in the ledger: `retry` and `process`; the same in the daemon and beside a stopped one."""
+"""What a person may change in the ledger: `retry` and `process`; the same in the service and beside a stopped one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def retry(
     """End the holds and waits of the targets, of all with one reason code, or of everything.
 
     Args:
-        running: whether the daemon runs.
+        running: whether the service runs.
     Raises:
         UnknownTarget: the ledger does not know one of the targets; nothing is changed.
     """
@@ -50,7 +50,7 @@ def process(ledger: Ledger, target: Target, now: float, *, running: bool) -> Pro
     """Request a rebuild of the series from what is in the source folder now.
 
     Args:
-        running: whether the daemon runs.
+        running: whether the service runs.
     Raises:
         UnknownTarget: it names neither a series nor a file of one.
     """

@@ -1,4 +1,4 @@
-"""The requests of the control socket, and which answer belongs to each. Shared by the daemon and the commands."""
+"""The requests of the control socket, and which answer belongs to each. Shared by the service and the commands."""
 
 from __future__ import annotations
 

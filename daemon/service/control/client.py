@@ -1,4 +1,4 @@
-"""The side of the commands: one request to the daemon's socket at a time. Light to import."""
+"""The side of the commands: one request to the service's socket at a time. Light to import."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ ANSWER_WITHIN_S = 120.0
 
 
 class NotRunning(Refused):
-    """Nothing listens on the socket: the daemon does not run, or is still starting."""
+    """Nothing listens on the socket: the service does not run, or is still starting."""
 
     def __init__(self) -> None:
-        super().__init__(Code.NOT_RUNNING, "the daemon does not run")
+        super().__init__(Code.NOT_RUNNING, "the service does not run")
 
 
 class ControlClient:
-    """Asks the daemon that works on these settings.
+    """Asks the service that works on these settings.
 
     Every method raises `NotRunning`, `Refused` ``CONTROL_DENIED`` (this account may not use the socket), `Transient`
-    ``NO_ANSWER``, `OtherVersion`, `UnknownTarget`, or the `Trouble` that the daemon answers with.
+    ``NO_ANSWER``, `OtherVersion`, `UnknownTarget`, or the `Trouble` that the service answers with.
     """
 
     def __init__(self, settings: Settings, *, timeout_s: float = ANSWER_WITHIN_S) -> None:
@@ -63,10 +63,10 @@ class ControlClient:
         try:
             return call.answer.model_validate_json(data)
         except ValidationError as exc:
-            raise Transient(Code.NO_ANSWER, "the daemon's answer is not valid") from exc
+            raise Transient(Code.NO_ANSWER, "the service's answer is not valid") from exc
 
     def is_running(self) -> bool:
-        """Whether a daemon listens on the socket (and this account may speak to it)."""
+        """Whether a service listens on the socket (and this account may speak to it)."""
         try:
             self.ask(calls.PING)
         except NotRunning:
@@ -107,7 +107,7 @@ class ControlClient:
         except PermissionError as exc:
             raise Refused(Code.CONTROL_DENIED, f"this account may not use {self._path}") from exc
         except (OSError, http.client.HTTPException) as exc:
-            raise Transient(Code.NO_ANSWER, f"the daemon gave no answer ({type(exc).__name__})") from exc
+            raise Transient(Code.NO_ANSWER, f"the service gave no answer ({type(exc).__name__})") from exc
         finally:
             connection.close()
         if response.getheader(calls.PROTOCOL_HEADER) != calls.PROTOCOL:
@@ -127,7 +127,7 @@ def _trouble(data: bytes) -> Trouble:
     try:
         error = messages.ErrorAnswer.model_validate_json(data).error
     except ValidationError:
-        return Transient(Code.NO_ANSWER, "the daemon's answer is not valid")
+        return Transient(Code.NO_ANSWER, "the service's answer is not valid")
     if error.code is Code.UNKNOWN_TARGET:
         return UnknownTarget(error.what, error.remedy)
     kind = {Kind.TRANSIENT: Transient, Kind.REFUSED: Refused}.get(error.kind, Trouble)

@@ -1,4 +1,4 @@
-"""What `check` finds on Drive: credentials, source, output, write access. Run by the daemon, or by the command itself.
+"""What `check` finds on Drive: credentials, source, output, write access. Run by the service, or by the command itself.
 
 It writes a file of one byte into the output folder and deletes it again. Texts hold ids, no names.
 """

@@ -14,16 +14,16 @@ class UnknownTarget(Refused):
 
 
 class OtherVersion(Refused):
-    """The daemon and the command are of versions that do not understand each other.
+    """The service and the command have versions that do not understand each other.
 
     Args:
-        daemon, command: the two versions; empty: older than the first that tells.
+        service, command: the two versions; empty: a version that does not yet send its number.
     """
 
-    def __init__(self, daemon: str, command: str) -> None:
+    def __init__(self, service: str, command: str) -> None:
         super().__init__(
             Code.OTHER_VERSION,
-            f"the daemon is of {_version(daemon)} and this command of {_version(command)}",
+            f"the service is of {_version(service)} and this command of {_version(command)}",
         )
 
 

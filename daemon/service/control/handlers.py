@@ -1,4 +1,4 @@
-"""What the daemon answers to each request of the control socket. Called from several threads."""
+"""What the service answers to each request of the control socket. Called from several threads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Handlers:
     """One method for each request.
 
     Args:
-        parts: of the running daemon.
+        parts: of the running service.
         poll: lets the feed be read now.
     """
 
@@ -43,7 +43,7 @@ class Handlers:
         self._reader: Ledger | None = None
 
     def _ledger(self) -> Ledger:
-        """Return a connection of our own: a long count must not hold up the daemon's steps."""
+        """Return a connection of our own: a long count must not hold up the service's steps."""
         with self._lock:
             if self._reader is None:
                 self._reader = Ledger(self._parts.settings.ledger_file, read_only=True)
@@ -166,7 +166,7 @@ class Handlers:
         return targets.resolve(text, self._ledger(), context.drive, context.places.source_id)
 
     def check(self, _: Nothing) -> messages.CheckAnswer:
-        """Check Drive with the daemon's own login: a second server on a local directory must not run."""
+        """Check Drive with the service's own login: a second server on a local directory must not run."""
         context = self._parts.context
         return messages.CheckAnswer(findings=look_at_drive(context.drive, self._ledger(), context.settings))
 

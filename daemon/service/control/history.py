@@ -47,7 +47,7 @@ class History:
         """Return what became of the target.
 
         Args:
-            running: whether the daemon runs.
+            running: whether the service runs.
         """
         return WhyAnswer(running=running, about=self._about(target))
 

@@ -1,4 +1,4 @@
-"""The answers that cross the control socket, shared by the daemon, the commands and their texts.
+"""The answers that cross the control socket, shared by the service, the commands and their texts.
 
 Names of fields are those of `--json`. Only `name` is optional: it is there where it was asked for. `calls` says which
 answer belongs to which request.
@@ -157,7 +157,7 @@ class SpoolUse(Message):
 
 
 class StatusAnswer(Work):
-    """How the daemon stands. Of a stopped one only `Work` is known.
+    """How the service stands. Of a stopped one only `Work` is known.
 
     Args:
         starting: it does not answer yet, but holds the lock.
@@ -375,7 +375,7 @@ class CheckAnswer(Message):
 
 
 class RetryAnswer(Message):
-    """How many files and series are tried again; `running`: now, else when the daemon starts."""
+    """How many files and series are tried again; `running`: now, else when the service starts."""
 
     files: Count
     series: Count

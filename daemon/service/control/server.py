@@ -1,4 +1,4 @@
-"""The side of the daemon: HTTP over its Unix socket, in threads of its own. Nothing here can end the daemon."""
+"""The side of the service: HTTP over its Unix socket, in threads of its own. Nothing here can end the service."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ControlServer:
     """Listens at `settings.control_socket` between `start` and `stop`.
 
     Args:
-        parts: of the running daemon.
+        parts: of the running service.
         poll: lets the feed be read now.
     """
 
@@ -52,7 +52,7 @@ class ControlServer:
         self._inode = 0
 
     def start(self) -> None:
-        """Begin to listen. Where the socket cannot be made, the daemon works on without it and says so."""
+        """Begin to listen. Where the socket cannot be made, the service works on without it and says so."""
         try:
             listening = self._listen()
         except OSError as exc:
@@ -79,7 +79,7 @@ class ControlServer:
                 listening.bind(name)
             making.chmod(SOCKET_MODE)
             listening.listen(64)
-            # We hold the lock of the state directory, so a socket that is there already is a dead daemon's.
+            # We hold the lock of the state directory, so a socket that is there already is a dead service's.
             making.rename(self._path)
             self._inode = self._path.stat().st_ino
         except OSError:
@@ -134,9 +134,9 @@ def _route(call: Call[Q, A], handler: Callable[[Q], A]) -> Route:
             return _response(200, await run_in_threadpool(handler, asked))
         except Trouble as exc:
             return _error(409, exc)
-        except Exception as exc:  # noqa: BLE001 - a question must never hurt the daemon
+        except Exception as exc:  # noqa: BLE001 - a question must never hurt the service
             logger.opt(exception=exc).error("BUG: the request {} could not be answered", call.path)
-            return _error(500, Trouble(Code.BUG, "the daemon failed to answer", remedy="See its log"))
+            return _error(500, Trouble(Code.BUG, "the service failed to answer", remedy="See its log"))
 
     return Route(call.path, endpoint, methods=[call.method])
 
@@ -190,4 +190,4 @@ def _error(status: int, trouble: Trouble) -> Response:
 
 
 async def _no_such_call(_: Request, exc: Any) -> Response:
-    return _error(exc.status_code, Trouble(Code.BAD_REQUEST, "the daemon does not know this request"))
+    return _error(exc.status_code, Trouble(Code.BAD_REQUEST, "the service does not know this request"))

@@ -18,7 +18,7 @@ from daemon.steps.deliver.job import AttemptLost, Job, is_complete
 from daemon.steps.deliver.plan import Forget, MoveIn, Plan, Trash, Update, Upload, fault_of, plan_delivery
 
 STAGED_S = 10.0
-"""How long Drive's word that a folder is in staging counts: the daemon alone works there."""
+"""How long Drive's word that a folder is in staging counts: the service alone works there."""
 
 
 def deliver(context: Context, revision: RevisionRow) -> Delivered | Abandoned:

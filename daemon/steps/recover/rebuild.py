@@ -263,7 +263,7 @@ class Rebuild:
         self._cause = None
 
     def _is_old(self, file: File) -> bool:
-        """Whether it was made before the rebuild began: another daemon may share the staging folder."""
+        """Whether it was made before the rebuild began: another service may share the staging folder."""
         return _epoch_s(file.created_time) < self._begun
 
 
