@@ -21,6 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.pixels.utils import iter_pixels
 from pydicom.sequence import Sequence as DicomSequence
+from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
 
 from daemon.outside.dicom import mosaics, parsing, pixels, values
 from daemon.outside.dicom.mosaics import Mosaic
@@ -42,6 +43,7 @@ _WANTED = pixels.DESCRIPTION | frozenset(
     | {_SCALE_SLOPE, _PHILIPS_CREATOR, *mosaics.TAGS}
 )  # fmt: skip
 _MEASURES, _TRANSFORMATION, _CONTENT, _DIFFUSION = 0x00289110, 0x00289145, 0x00209111, 0x00189117
+_LOSSY_JPEG = frozenset({str(JPEGBaseline8Bit), str(JPEGExtended12Bit)})
 _DTYPES = {8: "u1", 16: "u2", 32: "u4", 64: "u8"}
 
 
@@ -79,7 +81,8 @@ class _Pixels:
 class FrameReader:
     """One DICOM file: its `frames`, and the stored values of each.
 
-    `is_tiled`: its one frame is a mosaic of slices that it does not say how to take apart.
+    `is_tiled`: its one frame is a mosaic of slices that it does not say how to take apart. `is_approximate`: its stored
+    values are computed (JPEG with loss, colours from YBR), which each library rounds in its own way.
 
     Args:
         path: a file that `header.read_instance` takes for an image.
@@ -121,6 +124,8 @@ class FrameReader:
         self._pixels = _pixels(header, stop, opening)
         self.photometric = self._pixels.photometric
         self.frames = _frames(header, self._pixels, groups, number)
+        is_ybr = self._pixels.samples == 3 and self.photometric.startswith("YBR")
+        self.is_approximate = opening.transfer_syntax_uid in _LOSSY_JPEG or (self._pixels.native and is_ybr)
         self._mosaic: Mosaic | None = None
         self.is_tiled = "MOSAIC" in header.texts(_IMAGE_TYPE) and len(self.frames) == 1
         if self.is_tiled and (mosaic := mosaics.layout(header, found, self.frames[0])) is not None:
@@ -171,7 +176,9 @@ class FrameReader:
             raise NotReadable(f"frame {index + 1} cannot be decoded ({type(exc).__name__})") from None
 
     def _whole(self, index: int) -> NDArray[Any]:
-        native = self._pixels.native and self._pixels.allocated in _DTYPES
+        of = self._pixels
+        # Of YBR_FULL_422 two pixels share their colour, and palettes aside the rest is pydicom's to convert, too.
+        native = of.native and of.allocated in _DTYPES and not of.photometric.startswith("YBR")
         return self._native(index) if native else self._decoded(index)
 
     def real(self, stored: NDArray[Any], frame: Frame) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ from daemon.outside.dicom.frames import FrameReader, NotReadable
 from daemon.outside.volumes import slices as reading
 from daemon.outside.volumes.slices import Layout
 from daemon.rules.frames import Frame, Turn, place
+from daemon.steps.check.differences import DECODER_STEPS, approximate_difference, difference_of
 from daemon.steps.check.resampled import Resemblance, resemblance
 
 Key = tuple[int, int]
@@ -31,8 +32,6 @@ _KEPT_BYTES = 64 * 1024**2
 _SAMPLES = 61
 _B_VALUE_STEP = 10.0
 """s/mm²: scanners round, and some give the value of the gradients that were really played."""
-_FLOAT_STEPS = 8.0
-"""So many steps of a 32-bit number may its rounding differ: a slope and an intercept are applied one after the other."""
 
 
 @dataclass(slots=True)
@@ -127,6 +126,9 @@ class _Frames:
 
     def has_table(self, frame: Frame) -> bool:
         return self._readers[frame.source].table is not None
+
+    def is_approximate(self, frame: Frame) -> bool:
+        return self._readers[frame.source].is_approximate
 
 
 def _positions(size: int) -> NDArray[np.int64]:
@@ -265,7 +267,7 @@ def _has_right_table(path: Path, of: Layout, told: VolumeReport, readers: Mappin
         return False
     for time, _, (number, index) in told.map:
         own = readers[number].frames[index].b_value
-        if own is not None and abs(own - values[time]) > max(_B_VALUE_STEP, 0.05 * own):
+        if own is not None and not abs(own - values[time]) <= max(_B_VALUE_STEP, 0.05 * own):
             return False
     return True
 
@@ -315,7 +317,9 @@ def _match(
 def _may_be(shown: NDArray[Any], of: Layout, candidate: _Candidate, source: _Frames) -> bool:
     """Whether some values of a frame that was decoded before speak for the slice; True where it was not."""
     known = source.samples(candidate.frame)
-    if known is None or of.is_rgb or candidate.frame.precise or source.has_table(candidate.frame):
+    if (
+        known is None or of.is_rgb or candidate.frame.precise or source.has_table(candidate.frame)
+    ) or source.is_approximate(candidate.frame):
         return True
     frame = candidate.frame
     back = candidate.turn.undo(shown)
@@ -325,34 +329,32 @@ def _may_be(shown: NDArray[Any], of: Layout, candidate: _Candidate, source: _Fra
     here = back.reshape(-1)[at] if back.flags.c_contiguous else back[np.unravel_index(at, back.shape)]
     values = here.astype(np.float64) * of.slope + of.intercept
     wanted = known * frame.slope + frame.intercept
-    return bool((np.abs(values - wanted) <= 2 * _tolerance(of, wanted, frame)).all())
-
-
-def _tolerance(of: Layout, wanted: NDArray[np.float64], frame: Frame) -> float:
-    """Return by how much a value may differ: half a step of the volume's own scaling, and the rounding of floats."""
-    largest = float(np.abs(wanted).max(initial=0.0)) + abs(frame.intercept) + abs(of.intercept)
-    rounding = _FLOAT_STEPS * largest * 2.0**-23
-    return rounding if of.dtype.kind == "f" else 0.5 * abs(of.slope) + rounding
+    return difference_of(of, values, wanted, frame) is not None
 
 
 def _error(
     shown: NDArray[Any], of: Layout, stored: NDArray[Any], frame: Frame, source: _Frames
 ) -> float | None:
     """Return the largest difference between a slice and a frame, in the volume's unit; None: it is another image."""
-    if of.is_rgb or stored.ndim == 3:
-        same = shown.shape == stored.shape and np.array_equal(shown, stored)
-        return 0.0 if same else None
     if shown.shape != stored.shape:
         return None
     whole_numbers = of.dtype.kind in "iu" and stored.dtype.kind in "iu"
+    is_exact = not source.is_approximate(frame)
+    if of.is_rgb or stored.ndim == 3:
+        if is_exact:
+            return 0.0 if np.array_equal(shown, stored) else None
+        return approximate_difference(shown, stored)
     if whole_numbers and _same_scale(of, frame) and not source.has_table(frame):
-        return 0.0 if np.array_equal(shown, stored) else None
+        if is_exact:
+            return 0.0 if np.array_equal(shown, stored) else None
+        steps = approximate_difference(shown, stored)
+        return None if steps is None else steps * abs(of.slope)
     values = shown.astype(np.float64)
     if of.slope != 1.0 or of.intercept != 0.0:
         values = values * of.slope + of.intercept
     for wanted in _meanings(stored, frame, source):
-        error = float(np.abs(values - wanted).max(initial=0.0))
-        if error <= _tolerance(of, wanted, frame):
+        error = difference_of(of, values, wanted, frame, 0.0 if is_exact else DECODER_STEPS)
+        if error is not None:
             return error
     return None
 
