@@ -1,8 +1,7 @@
-"""The states of files and series, and the table of events between them; no I/O.
+"""The states of files and series, and the table of transitions between them; no I/O.
 
-A state is a fact already on disk, never an activity: after a crash nothing is "in progress", and the next step
-is taken again. Every state is written by some commit of the ledger: a row begins in a state of `INITIAL` and
-moves by a row of `TRANSITIONS`.
+A state is a fact that is already on disk, never an activity. So nothing is "in progress" after a crash: the next step
+is run again. The ledger creates a row in a state of `INITIAL` and changes its state only by a row of `TRANSITIONS`.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ class FileState(StrEnum):
     FILED = "FILED"
     """Its bytes were checked, its header was read, and its instances are listed in their series."""
     IGNORED = "IGNORED"
-    """Not an input, with a reason and the rules' version that said so."""
+    """Not an input. The reason and the version of the rules are kept."""
 
 
 class SeriesState(StrEnum):
     """State of (series, revision)."""
 
     GATHERING = "GATHERING"
-    """Its instances still arrive."""
+    """It waits for more instances."""
     SETTLED = "SETTLED"
     """Its input set is frozen."""
     CONVERTED = "CONVERTED"
@@ -37,11 +36,11 @@ class SeriesState(StrEnum):
     IGNORED = "IGNORED"
     """None of its instances is an image."""
     SUPERSEDED = "SUPERSEDED"
-    """Closed without a delivery: a newer revision took its place, or the change that began it is gone again."""
+    """Closed without a delivery: a newer revision replaced it, or the change that started it was undone."""
 
 
 class Event(StrEnum):
-    """What became true: a step, the settling of a series, or a start under newer rules brings it about."""
+    """What happened. A step, the settling of a series, or a start with newer rules causes it."""
 
     FILED = "Filed"
     IGNORED = "Ignored"
@@ -50,10 +49,10 @@ class Event(StrEnum):
     RESERVED = "Reserved"
     DELIVERED = "Delivered"
     ABANDONED = "Abandoned"
-    """Spooled bytes of the attempt were lost before publication: convert again, with new ids."""
+    """An unpublished attempt was given up, for example because its bytes were lost: convert again, with new ids."""
     SUPERSEDED = "Superseded"
     RECONSIDERED = "Reconsidered"
-    """Newer rules look again at what older ones ignored."""
+    """The program starts with newer rules: an ignored file is read again."""
 
 
 State = FileState | SeriesState
@@ -90,7 +89,7 @@ FINAL: frozenset[State] = frozenset(
 
 
 class NoSuchTransition(Exception):
-    """An event has no row for this state. It is a bug, never data."""
+    """The table has no row for this state and event. The cause is a bug, never the data."""
 
 
 def after(state: State, event: Event) -> State:

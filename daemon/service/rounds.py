@@ -1,4 +1,4 @@
-"""One round of the work: open and settle revisions, start due steps, make room where nothing else can."""
+"""One round of the main loop: open and settle revisions, start due steps, free space in a full spool."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from daemon.steps.pipeline import LANE_SCOPES, Lane
 
 
 class Rounds:
-    """What is done again and again. Safe to use from several threads."""
+    """The work of the main loop. Safe to use from several threads."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -24,20 +24,20 @@ class Rounds:
         self._open_lanes()
 
     def dispatch(self) -> int:
-        """Open and settle revisions, start due steps; return how many of these there were."""
+        """Open and settle revisions and start due steps; return the number of settled revisions and started steps."""
         with self._lock:
             parts, context = self._parts, self._parts.context
             now = context.clock.now()
             self._count_download_time()
             if context.breakers.allowance((), now) == 0 and not context.breakers.paused:
-                # The ledger may be what is suspended: asked each second, it would never come to its probe.
+                # The ledger itself may be the cause. A query each second would fail and delay the next probe again.
                 return 0
             self._probe_disk(now)
             self._open_lanes()
             if parts.rebuild.required:
                 return parts.workers.fill()
-            moved = self._settle(now) + (started := parts.workers.fill())
-            return moved if started else moved + self._make_room(now)
+            settled, started = self._settle(now), parts.workers.fill()
+            return settled + (started or self._make_room(now))
 
     def _settle(self, now: float) -> int:
         """Start the revisions that are due and settle what is complete; return how many were settled."""
@@ -53,7 +53,7 @@ class Rounds:
 
         Raises:
             Transient: the ledger cannot be written.
-            Refused: `SOURCE_GONE`, so that a lost source folder is not taken for an idle one.
+            Refused: `SOURCE_GONE`: the source folder is lost, so its silence does not mean that nothing changed.
         """
         context = self._parts.context
         self._parts.intake.check_source()
@@ -62,7 +62,7 @@ class Rounds:
         resume(context, Scope.SERVICE)
 
     def _probe_disk(self, now: float) -> None:
-        """Ask the disk itself whether it works again: there may be no item that needs it and could be the probe."""
+        """Test the disk directly when its probe is due: there may be no item whose step could be the probe."""
         context = self._parts.context
         if not context.breakers.is_due(Scope.DISK, now):
             return
@@ -78,7 +78,10 @@ class Rounds:
             resume(context, Scope.DISK)
 
     def _open_lanes(self) -> None:
-        """Let nothing be made while the ledger may be older than the output; files are read after the first look."""
+        """Start no conversion or delivery while the ledger may be older than the output.
+
+        Files may be read as soon as the output was listed once.
+        """
         rebuild, workers = self._parts.rebuild, self._parts.workers
         if rebuild.required:
             workers.open_lanes = frozenset({Lane.DOWNLOAD} if rebuild.has_looked else ())
@@ -94,16 +97,16 @@ class Rounds:
         self._counted_s = now_s
 
     def _make_room(self, now: float) -> int:
-        """Where the spool is full and nothing can be converted, close the series longest without a new instance.
+        """Free space if the spool is full and no step can run: settle the series that was quiet for the longest time.
 
-        With one series alone, its next file may use the disk down to the reserve; after that it is held.
+        A single gathering series may use the disk down to `disk_reserve_gb` instead. If that is not enough, it is held.
         """
         parts, ledger = self._parts, self._parts.context.ledger
         if not parts.workers.space_blocked or parts.workers.running():
             return 0
         if ledger.revisions.open_count():
-            return 0  # a revision under way gives room when it is delivered, perhaps after uploads were suspended
-        if parts.settling.close_longest_silent(now):
+            return 0  # a revision in progress frees its space when it is delivered
+        if parts.settling.settle_longest_quiet(now):
             return 1
         if started := parts.workers.fill(overdraw=True):
             return started

@@ -1,4 +1,4 @@
-"""From a frozen input set to volumes, sidecars and a preview in the spool: the step `convert`."""
+"""The step `convert` (SETTLED → CONVERTED or IGNORED): makes volumes, sidecars and a preview in the spool."""
 
 from __future__ import annotations
 
@@ -29,20 +29,22 @@ from daemon.steps.context import Context
 from daemon.steps.inputs import fetch_inputs, input_path
 
 CONVERTER_TRIES = 3
-"""So often may a converter crash, hang or run out of memory; then the series is held."""
-AGAIN_S = 5.0
+"""The series is held after the converter has crashed, hung or run out of memory this many times."""
+RETRY_AFTER_S = 5.0
+"""Wait before the next try of a conversion."""
 _CHUNK_BYTES = 1 << 20
 _RUN = "run"
+"""Subdirectory of the working directory: what the converter reads, writes and logs."""
 PREVIEW_NAME = "preview.jpg"
 MIME_TYPES = {".gz": "application/gzip", ".json": "application/json", ".jpg": "image/jpeg"}
 
 
 def convert(context: Context, revision: RevisionRow) -> Converted | Ignored:
-    """Make the results of a settled revision; they lie in the spool, durable, when this returns.
+    """Make the results of a settled revision. When this returns, they are in the spool and synced to the disk.
 
     Raises:
-        Refused: `IDENTITY_CONFLICT`, `INPUTS_GONE`, or what the converter cannot do, with a remedy.
-        Transient: bytes that must be fetched again, no room on the disk.
+        Refused: `IDENTITY_CONFLICT`, `INPUTS_GONE`, or an error of the converter that a retry does not solve.
+        Transient: bytes must be downloaded again, the disk is full, or the converter may succeed in another try.
     """
     fetch_inputs(context, revision)
     members = _members(context, revision)
@@ -60,18 +62,18 @@ def convert(context: Context, revision: RevisionRow) -> Converted | Ignored:
         try:
             return _make(context, revision, selection, input_bytes, work)
         except Refused as exc:
-            _keep_the_log(work)
-            if exc.code in nifti.MAY_PASS and revision.tries + 1 < CONVERTER_TRIES:
-                raise Transient(exc.code, exc.what, remedy=exc.remedy, retry_after_s=AGAIN_S) from exc
+            _keep_only_the_log(work)
+            if exc.code in nifti.RETRYABLE_CODES and revision.tries + 1 < CONVERTER_TRIES:
+                raise Transient(exc.code, exc.what, remedy=exc.remedy, retry_after_s=RETRY_AFTER_S) from exc
             raise
         except Exception:
-            # Half of a conversion would keep the room that it waits for.
+            # A partial conversion would occupy the space that the next try needs.
             context.spool.drop_working_dir(work)
             raise
 
 
 def _members(context: Context, revision: RevisionRow) -> list[Member]:
-    """Read the headers of the input set, after a last look at the bytes: the spool may have been altered."""
+    """Read the headers of the input set. Check the md5 first, because files in the spool may have changed."""
     members = []
     for entry in context.ledger.revisions.inputs(*revision.key):
         row = context.ledger.files.get(entry.file_id, entry.head_revision_id)
@@ -97,11 +99,11 @@ def _altered(context: Context, entry: InputRow) -> Transient:
     )
 
 
-def _keep_the_log(work: Path) -> None:
-    """Leave nothing of a failed conversion but what the converter said: a held series may lie for weeks."""
-    for left in work.iterdir():
-        if left.name != _RUN:
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+def _keep_only_the_log(work: Path) -> None:
+    """Delete all files of a failed conversion except the converter's log: a held series may stay for weeks."""
+    for path in work.iterdir():
+        if path.name != _RUN:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _make(
@@ -122,8 +124,8 @@ def _make(
             inputs, name, work / _RUN, _limits(context, input_bytes), instances=instances
         )
     except Refused as exc:
-        if exc.code in nifti.OF_THE_MACHINE:
-            # The converter seldom says why it could not write, and on a full disk nobody could read it.
+        if exc.code in nifti.MACHINE_CODES:
+            # The converter rarely reports a full disk, and its log may be empty then. So test the disk itself.
             context.spool.probe()
         raise
     judged = geometry.with_findings(judged, conversion.findings)
@@ -148,20 +150,21 @@ def _make(
 
 
 def _prepare(context: Context, selection: Selection, work: Path) -> list[tuple[str, Path]]:
-    """Return (link name, path) of each input; what the converter cannot read as it is, is rewritten beside it.
+    """Return (link name, path) of each input. Files that the converter cannot read are rewritten into `work` first.
 
-    Slices that share SOPInstanceUID and InstanceNumber would be taken for duplicates: they get numbers of their own.
+    The converter treats slices with the same SOPInstanceUID and InstanceNumber as duplicates. Such slices are rewritten
+    with a unique InstanceNumber.
     """
     numbers = renumbering([member.instance for member in selection.kept])
     inputs = []
-    left_bytes = context.spool.most_bytes()
+    remaining_bytes = context.spool.most_bytes()
     for index, member in enumerate(selection.kept):
         path = input_path(context, member.ref)
         if numbers or not member.instance.preamble:
             rewritten = work / f"{index:06d}.part10"
             number = numbers[index] if numbers else None
-            as_part10(path, rewritten, instance_number=number, most_bytes=left_bytes)
-            left_bytes = max(0, left_bytes - rewritten.stat().st_size)
+            as_part10(path, rewritten, instance_number=number, most_bytes=remaining_bytes)
+            remaining_bytes = max(0, remaining_bytes - rewritten.stat().st_size)
             path = rewritten
         inputs.append((f"{index:06d}.dcm", path))
     return inputs
@@ -179,7 +182,7 @@ def _limits(context: Context, input_bytes: int) -> nifti.Limits:
 def _prove(
     context: Context, selection: Selection, conversion: nifti.Conversion, input_bytes: int, work: Path
 ) -> Proof:
-    """Compare what the converter made with what was sent, in a process of its own."""
+    """Compare the volumes with the frames of the inputs, in a separate process."""
     scratch = work / "check"
     scratch.mkdir()
     limits = _limits(context, input_bytes)
@@ -193,10 +196,10 @@ def _prove(
 
 
 def _preview(paths: Sequence[Path], volumes: tuple[Volume, ...], made: Path) -> None:
-    """Make the contact sheet, from the images or else from the first volume. It never fails a delivery.
+    """Make the contact sheet from the images, or else from the primary volume. A failure here never fails a delivery.
 
     Args:
-        paths: what the converter read: a deflated original would have to be inflated as a whole, in memory.
+        paths: the files that the converter read. Deflated originals are rewritten for it, so nothing is inflated here.
     """
     target = made / PREVIEW_NAME
     if not preview.contact_sheet(paths, target):
@@ -217,7 +220,7 @@ def _result(path: Path) -> MadeResult:
 
 def _md5(path: Path) -> str:
     md5 = hashlib.md5(usedforsecurity=False)
-    # A sector that cannot be read is an input that is gone: it is downloaded again.
+    # A file that cannot be read gets a wrong md5 here, so it is downloaded again.
     with suppress(OSError), path.open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             md5.update(chunk)
@@ -227,7 +230,7 @@ def _md5(path: Path) -> str:
 def _facts(
     verdict: Verdict, volumes: tuple[Volume, ...], conversion: nifti.Conversion, proof: Proof
 ) -> Mapping[str, Any]:
-    """Return what the manifest will say of the conversion, JSON-able."""
+    """Return the part of the manifest that describes the conversion, as JSON values."""
     return {
         "verdict": asdict(verdict),
         "checked": dict(proof.checked),

@@ -1,6 +1,6 @@
-"""Which step follows which fact: one function for each state that is not final, GATHERING apart.
+"""The table of the flow: one step for each state that is not final, except GATHERING.
 
-A GATHERING series has no step: settling looks at all gathering series together (`settle.Settling`).
+GATHERING has no step, because `settle.Settling` looks at all gathering series together.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from daemon.steps.read import read
 
 
 class Lane(StrEnum):
-    """A pool of workers. Steps of one lane share its workers and never hold up another lane."""
+    """A pool of workers. Each step runs in one lane; a full lane does not block the other lanes."""
 
     DOWNLOAD = "download"
     CONVERT = "convert"
@@ -33,15 +33,17 @@ LANE_SCOPES: dict[Lane, frozenset[Scope]] = {
     Lane.CONVERT: frozenset({Scope.DISK}),
     Lane.DELIVER: frozenset({Scope.UPLOADS}),
 }
-"""Scopes whose suspension stops a lane, beside the service. Deliveries go on while the disk is full: they make room."""
+"""A lane stops while one of its scopes is suspended; every lane stops while the service is suspended.
+
+The disk does not stop deliveries, because a delivery frees space in the spool."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileStep:
     """A step of a file. `function` returns an outcome with one of `events`.
 
-    `proves` are the scopes that its download shows to work; the outcome shows nothing of Drive, because the bytes
-    may lie in the spool already.
+    `proves` are the scopes that resume when its download succeeds. The outcome alone does not resume them, because the
+    bytes may have been in the spool already, without a request to Drive.
     """
 
     function: Callable[[Context, FileRow], FileOutcome]
@@ -54,7 +56,7 @@ class FileStep:
 class RevisionStep:
     """A step of a series' revision. `function` returns an outcome with one of `events`.
 
-    `proves` are the scopes that its success shows to work. A step that may do without Drive shows nothing.
+    `proves` are the scopes that resume when it succeeds. It is empty for a step that may succeed without Drive.
     """
 
     function: Callable[[Context, RevisionRow], RevisionOutcome]

@@ -1,4 +1,4 @@
-"""The step `read`: from a file that Drive showed to an instance in its series."""
+"""The step `read` (SEEN → FILED or IGNORED): download a file, check it, and read its header."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from daemon.steps.inputs import fetch, input_path
 
 
 def read(context: Context, row: FileRow) -> Filed | Ignored:
-    """Download a file, check its size and md5, and read its header: an instance of its series, or why not.
+    """Download a file, check its size and md5, and read its header.
 
-    A repeat uses the bytes that lie in the spool. Room in the spool must have been taken before.
+    A repeated step uses the bytes that are in the spool already. The caller has reserved the space in the spool.
+
+    Returns:
+        The instance for its series, or the reason why the file is ignored.
 
     Raises:
-        Refused: `NO_CHECKSUM`; damaged or truncated, an archive, without the UIDs that make a series; what Drive
-            refuses.
-        Transient: the bytes differ, the spool is full, Drive is out of reach.
+        Refused: the file has no md5 (`NO_CHECKSUM`), is damaged, truncated or an archive, or has no Study or Series
+            UID; or Drive refuses the download.
+        Transient: the bytes differ from size or md5, the spool is full, Drive cannot be reached.
         OSError: the disk failed.
     """
     missing_bytes = context.spool.missing_bytes(row.file_id, row.head_revision_id, row.size_bytes)

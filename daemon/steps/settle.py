@@ -1,4 +1,4 @@
-"""Which series are complete, and when the next revision starts (DESIGN: a series' set is frozen at SETTLED)."""
+"""Decides when a revision starts and when a series is complete. At SETTLED, its set of inputs is frozen."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from daemon.rules.readiness import How, Now, Rules, Situation, readiness
 from daemon.rules.series import content_key
 
 LOOK_EVERY_S = 10.0
-"""All instances of a series that only waits for silence are read again after this time: reading them costs."""
+"""While a series only waits for `quiet_s`, its instances are read from the ledger only once in this time."""
 
 
 def input_set(members: Sequence[MemberRow], delivered: Iterable[tuple[str, str, str]]) -> list[MemberRow]:
-    """Return the instances that the next revision of a series would be made of.
+    """Return the instances of the next revision of a series.
 
-    These are the present ones, and the inputs of the delivered revision that only vanished: less never replaces
-    more. An input is replaced, not vanished, if its file has newer content that is an instance. While the new content
-    is unread, is no instance, or has vanished too, the delivered content still counts. A vanished input is left out if
-    a present instance has the same bytes.
+    These are the present instances and the vanished inputs of the delivered revision, so that a delivery never loses
+    images. If the file of an input has newer content that is an instance, the input is replaced, not vanished. While the
+    new content is unread, is no instance, or has vanished too, the delivered content still counts. A vanished input is
+    left out if a present instance has the same bytes.
 
     Args:
         members: every instance that was ever filed under the series.
@@ -65,7 +65,7 @@ def situation_of(
 
     Args:
         found: its `next_set`.
-        count_at_most: unread files are counted so far; the decision needs only to know whether there is one.
+        count_at_most: counting of unread files stops here. For the decision 1 is enough.
     """
     newest_epoch_s = max((member.first_seen_epoch_s for member in found), default=0.0)
     until = rules.siblings_until(newest_epoch_s, is_rebuild=revision.is_rebuild)
@@ -84,13 +84,13 @@ def situation_of(
 
 
 class Settling:
-    """Opens revisions and settles them. One thread at a time uses it."""
+    """Opens and settles revisions. Not thread-safe: only one thread may use it at a time."""
 
     def __init__(self, ledger: Ledger, rules: Rules) -> None:
         self._ledger = ledger
         self.rules = rules
         self._newest: dict[tuple[int, int], tuple[float, float]] = {}
-        """Revision → when it was read, and when its newest instance was first seen; epoch seconds. Dropped when its set changes."""
+        """Revision → (when its instances were read, when its newest instance was first seen), epoch seconds. Dropped when its set changes."""
 
     # ── when does a revision start? ──────────────────────────────────────────────────────────────────────────
 
@@ -98,19 +98,19 @@ class Settling:
         """Look at every series whose set may have changed, and start the revisions that are due.
 
         Args:
-            download_clock_s: from which `max_wait_s` counts for a revision that starts now.
+            download_clock_s: the download clock now; `max_wait_s` of a new revision counts from here.
         Returns:
-            The series of which no revision is under way now: the spool may let go of their bytes.
+            The series without a revision in progress: their inputs may be deleted from the spool.
         """
-        idle = []
+        without_revision = []
         for series_id in self._ledger.series.dirty():
             with self._ledger.write():
                 self._ledger.series.clean(series_id)
                 self._reconcile(series_id, now, download_clock_s)
                 newest = self._ledger.revisions.newest(series_id)
             if newest is None or newest.closed:
-                idle.append(series_id)
-        return idle
+                without_revision.append(series_id)
+        return without_revision
 
     def _reconcile(self, series_id: int, now: float, download_clock_s: float) -> None:
         table = self._ledger.revisions
@@ -121,12 +121,12 @@ class Settling:
         if newest is not None and newest.state is SeriesState.GATHERING and not newest.held_code:
             if series.rebuild_requested:
                 table.mark_rebuild(newest)
-            elif self._is_left(newest):
-                # Kept, it would be under way for ever, and its bytes in the spool. What comes back begins another.
+            elif self._has_no_inputs(newest):
+                # It could never settle and would keep its bytes in the spool. If a file comes back, a new revision starts.
                 table.supersede(newest, now)
             return
         if newest is not None and not newest.closed:
-            return  # what comes later belongs to the next revision; its end marks the series again
+            return  # the set is frozen; when this revision ends, the series is looked at again
         if series.rebuild_requested:
             if newest is not None and newest.held_code and newest.state is not SeriesState.SUPERSEDED:
                 table.supersede(newest, now)
@@ -139,18 +139,19 @@ class Settling:
         elif newest.held_code and newest.state is not SeriesState.SUPERSEDED:
             self._reconcile_held(newest, found, series.delivered_n, now, download_clock_s)
         else:
-            before = self._key_before(newest, series.delivered_n)
+            before = self._previous_key(newest, series.delivered_n)
             if found and content_key(member.md5_checksum for member in found) != before:
                 table.begin(series_id, now, download_clock_s=download_clock_s)
 
-    def _is_left(self, revision: RevisionRow) -> bool:
-        """Whether nothing that a gathering revision could be made of is, or may still be, in the source."""
+    def _has_no_inputs(self, revision: RevisionRow) -> bool:
+        """Whether a gathering revision has no instance, and no unread file that may become one."""
         if self._ledger.series.one_present(revision.series_id) is not None:
             return False
         found = next_set(self._ledger, revision.series_id, is_rebuild=revision.is_rebuild)
         return not found and not self._ledger.series.count_own_unread(revision.series_id, at_most=1)
 
-    def _key_before(self, newest: RevisionRow, delivered_n: int) -> str:
+    def _previous_key(self, newest: RevisionRow, delivered_n: int) -> str:
+        """Return the content key that a new revision must differ from; empty: there is none."""
         if newest.state is SeriesState.IGNORED:
             return newest.content_key
         delivered = self._ledger.revisions.get(newest.series_id, delivered_n) if delivered_n else None
@@ -164,9 +165,9 @@ class Settling:
         now: float,
         download_clock_s: float,
     ) -> None:
-        """Any change of a held revision's set, less included, closes it: so a sender can mend an exam."""
+        """Close a held revision if its set changed, even if files only vanished, so that the sender can correct an exam."""
         if newest.held_code == Code.SPOOL_TOO_SMALL:
-            return  # more of it does not help; `retry` does, when the spool is larger
+            return  # other files do not help: a person makes the spool larger and runs `retry`
         table = self._ledger.revisions
         frozen = {entry.key for entry in table.inputs(*newest.key)}
         if frozen == {member.key for member in found}:
@@ -177,10 +178,10 @@ class Settling:
         if found and (delivered is None or delivered.content_key != key):
             table.begin(newest.series_id, now, download_clock_s=download_clock_s)
 
-    # ── when is it complete? ─────────────────────────────────────────────────────────────────────────────────
+    # ── when is a series complete? ─────────────────────────────────────────────────────────────────────────────────
 
     def settle(self, now: Now) -> int:
-        """Settle what is complete; return how many revisions that were."""
+        """Settle the complete revisions; return how many there were."""
         settled = 0
         gathering = self._ledger.revisions.gathering()
         for key in self._newest.keys() - {revision.key for revision in gathering}:
@@ -191,9 +192,10 @@ class Settling:
         return settled
 
     def _is_surely_incomplete(self, revision: RevisionRow, now: Now) -> bool:
-        """Whether a few rows already show that the revision does not settle; `situation_of` reads all of them.
+        """Whether a few rows already show that the revision does not settle now.
 
-        What one of its instances lacks, the series lacks.
+        This is a cheap test before `situation_of`, which reads all rows: the series is not complete if the conditions
+        fail for one of its instances.
         """
         looked_at, newest_epoch_s = self._newest.get(revision.key, (-math.inf, -math.inf))
         if not looked_at <= now.epoch_s < looked_at + LOOK_EVERY_S:
@@ -232,7 +234,7 @@ class Settling:
             n = series.delivered_n
             delivered = self._ledger.revisions.get(series.series_id, n) if n else None
             if delivered is not None and delivered.content_key == key and not revision.is_rebuild:
-                # What made the difference is gone again: same key, same result.
+                # The change was undone: the set equals the delivered one, so there is nothing to convert.
                 self._ledger.revisions.supersede(revision, now)
                 return False
             self._ledger.revisions.settle(revision, found, key, how, now)
@@ -240,11 +242,11 @@ class Settling:
             logger.info("The series settled with {} instances ({})", len(found), how)
         return True
 
-    def close_longest_silent(self, now: float) -> bool:
-        """Settle, as it stands, the series longest without a new instance: the spool is full and nothing converts.
+    def settle_longest_quiet(self, now: float) -> bool:
+        """Settle the series that has had no new instance for the longest time, to free space in a full spool.
 
         Returns:
-            Whether there was one; never the only series that gathers.
+            Whether a series settled. False if fewer than two series are gathering.
         """
         gathering = [
             (revision, found)

@@ -37,7 +37,7 @@ def converter(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         raise behaviour["ends"]
 
     monkeypatch.setattr(nifti, "convert", run)
-    monkeypatch.setattr(convert, "AGAIN_S", 1.0)
+    monkeypatch.setattr(convert, "RETRY_AFTER_S", 1.0)
     return behaviour
 
 
@@ -48,7 +48,7 @@ def held(running: RunningDaemon) -> list[tuple[str, str]]:
     return [(row["held_code"], row["held_remedy"]) for row in rows]
 
 
-@pytest.mark.parametrize("code", sorted(nifti.MAY_PASS))
+@pytest.mark.parametrize("code", sorted(nifti.RETRYABLE_CODES))
 def test_a_converter_that_fails_once_is_tried_again(
     code: str, world: World, running: RunningDaemon, converter: dict[str, Any]
 ) -> None:

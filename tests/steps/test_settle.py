@@ -368,7 +368,7 @@ def test_the_longest_silent_series_closes_for_want_of_space(bench: Bench) -> Non
     bench.read("b", series="1.3", clock_s=3)
     bench.round(T0)
 
-    assert bench.settling.close_longest_silent(T0)
+    assert bench.settling.settle_longest_quiet(T0)
     assert [row.series_id for row in bench.ledger.revisions.due(T0, [SeriesState.SETTLED], 9)] == [2]
 
 
@@ -376,7 +376,7 @@ def test_the_only_series_is_not_closed_for_want_of_space(bench: Bench) -> None:
     bench.add("a")
     bench.round(T0)
 
-    assert not bench.settling.close_longest_silent(T0)
+    assert not bench.settling.settle_longest_quiet(T0)
 
 
 def test_a_vanished_input_gives_way_to_the_same_bytes_elsewhere(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""The one way to Drive: every request of the program, chunks included, goes through these layers."""
+"""Builds the transport: every request of the program to Drive, chunks included, goes through these layers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from daemon.rules.backoff import Backoff
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """The layers, put together, and what they count. Safe to share between threads."""
+    """The stack of layers and its counters. Safe to share between threads."""
 
     retrying: Retrying
     counts: Counts
@@ -51,13 +51,14 @@ def build_transport(
     """Return the transport of the program.
 
     Args:
-        budget: of a day; None: counted, and without limits.
-        stop: ends every wait and every exchange.
-        timeout_s: of one wait at the socket; an exchange as a whole has a deadline by its size.
-        tries: of one request, or of one stretch of an upload without progress.
-        backoff: the waits between them; None: those of `retry.BACKOFF`.
-        on_request: told the kind of each request that goes out.
-        wrap: for tests: puts a sender around each single exchange, its authorization included.
+        pacer: decides when a request may be sent.
+        budget: the limits of a day; None: requests are counted without a limit.
+        stop: ends every wait and every request when it is set.
+        timeout_s: limit of one wait for the socket. A complete request also has a deadline, which depends on its size.
+        tries: limit for one request, and for consecutive tries of an upload without progress.
+        backoff: the waits between tries; None: `retry.BACKOFF`.
+        on_request: called with the kind of each request before it is sent.
+        wrap: for tests: wraps the sender of single requests, below retries, pace and counts.
     """
     stop = stop or threading.Event()
     budget = budget or Budget()

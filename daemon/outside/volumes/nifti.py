@@ -31,13 +31,13 @@ __all__ = ["Conversion", "Limits", "assign_roles", "convert", "version"]
 ARGUMENTS = ("-g", "i", "-b", "y", "-ba", "y", "-3", "-z", "i", "-w", "2")
 """Source: reference/dicom.md, "Conversion with dcm2niix": each of them is there for a reason."""
 
-OF_THE_MACHINE = frozenset(
+MACHINE_CODES = frozenset(
     {Code.CONVERTER_FAILED, Code.CONVERTER_CRASHED, Code.CONVERTER_OUTPUT_TOO_LARGE, Code.NO_VOLUME}
 )
-"""Refusals that a disk without room, or one that fails, looks like, too."""
+"""Errors of the converter that a full or failing disk can cause, too."""
 
-MAY_PASS = frozenset({Code.CONVERTER_CRASHED, Code.CONVERTER_TIMEOUT, Code.CONVERTER_MEMORY})
-"""Refusals that another moment may not bring: the machine was out of memory, or too busy."""
+RETRYABLE_CODES = frozenset({Code.CONVERTER_CRASHED, Code.CONVERTER_TIMEOUT, Code.CONVERTER_MEMORY})
+"""Errors that a later try may not have: the machine was out of memory, or too busy."""
 
 LOG_NAME = "converter.log"
 _OWN_NAME = "volume"

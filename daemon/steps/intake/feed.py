@@ -1,4 +1,4 @@
-"""Pages of the change feed become ledger rows; only then does the page token move."""
+"""Reads Drive's change feed: writes each page into the ledger, and stores the next page token after that."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from daemon.steps.intake.true_up import TrueUp
 
 
 class Feed:
-    """Follows the feed of one drive. One thread at a time uses it.
+    """Follows the feed of one drive. Not thread-safe: only one thread may use it at a time.
 
     Args:
         source_id: the source folder, crawled whenever the feed starts from a new token.
         drive_id: id of the shared drive whose feed is read; empty: the account's own.
-        keep_going: asked between requests; False ends the work early, and nothing is lost by it.
-        on_news: called when a page is written down: the rest of the feed may take long.
+        keep_going: called before each request. False ends the poll early; the next poll continues there.
+        on_news: called after each page with changes, so that work can start before the feed is read to its end.
     """
 
     def __init__(
@@ -53,21 +53,21 @@ class Feed:
         self._keep_going = keep_going
         self._on_news = on_news
         self.read_epoch_s = 0.0
-        """When the request was sent that last read the feed to its end. 0: not in this process, or more pages follow."""
+        """Epoch second of the last request that reached the end of the feed. 0: none in this process, or more pages follow."""
 
     def poll(self) -> int:
         """Read the feed to its end; return how many entries it had. Without changes it costs one request.
 
-        The rows of a page are committed with `feed_seq`, then (generation, feed_seq, token) goes to the cache:
-        stored first, a crash would lose changes; stored last, it only repeats them.
+        The rows of a page are committed with `feed_seq`. Then (generation, feed_seq, token) is stored in the cache. A
+        crash between the two only repeats a page; the other order would lose its changes.
 
         Raises:
-            Transient: `FEED_REFUSED`, or Drive cannot be reached; the token stays where it was.
+            Transient: `FEED_REFUSED`, or Drive cannot be reached; the stored token does not change.
         """
         asked_at = self._clock.now()
-        token = self._kept_token()
+        token = self._stored_token()
         if not token:
-            # A start token is the end of the feed, as an empty page from there would be.
+            # A start token points to the end of the feed, so the feed counts as read.
             self._start_again()
             self.read_epoch_s = asked_at
             return 0
@@ -103,12 +103,12 @@ class Feed:
             if not page.next_page_token:
                 self.read_epoch_s = asked_at
                 break
-            # Nothing settles on a part of what happened: the deletions of one folder may fill many pages.
+            # No series may settle before the last page: the deletions of one folder may fill many pages.
             self.read_epoch_s = 0.0
         return entries
 
     def _read(self, change: Change) -> list[Observation]:
-        """Return what an entry means. One item that Drive has trouble with must not keep the feed waiting."""
+        """Return the observations of an entry. A temporary error of one item must not stop the feed."""
         try:
             return list(self._reader.change(change))
         except Transient as exc:
@@ -116,11 +116,11 @@ class Feed:
                 raise
             return [Unclear(change.file_id)]
 
-    def _kept_token(self) -> str:
-        """Return the token to go on from; empty where none can be trusted.
+    def _stored_token(self) -> str:
+        """Return the page token to continue from; empty if none can be trusted.
 
-        A record of another generation, or one ahead of the ledger, means that the ledger was restored from a
-        backup: changes between the two would be missed.
+        If the record has another generation or is ahead of the ledger, the ledger was restored from a backup. The
+        changes between the backup and the record would be missed.
         """
         record = self._cache.page_token(self._drive_id)
         if (
@@ -132,7 +132,7 @@ class Feed:
         return record.token
 
     def _start_again(self) -> str:
-        """Take a new start token first, then enqueue a crawl: what happens between the two stands in the feed."""
+        """Take a new start token, then enqueue a crawl. The feed reports the changes that happen between the two."""
         token = self._drive.start_page_token()
         with self._ledger.write():
             self._ledger.crawls.enqueue_crawl(self._source_id)
