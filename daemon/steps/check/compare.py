@@ -1,8 +1,8 @@
-"""Compares volumes with frames: each frame is found in one place of one volume, each slice comes from one frame.
+"""Compares volumes with frames: every slice of a volume must show exactly one frame, at the position of that frame.
 
-A frame is looked for where it says that it lies, through the affine of each volume. Of several frames of one place (time
-points, echoes, a phase beside its magnitude) the values decide which one a slice shows. Each frame is decoded once,
-a second time only where the expected order was wrong.
+The affine of a volume gives the slice at which the header of a frame places it. Several frames may have the same position
+(time points, echoes, magnitude and phase). Then the values decide which of them the slice shows. A frame is decoded again
+only if the expected order was wrong and it is no longer in memory.
 """
 
 from __future__ import annotations
@@ -31,17 +31,16 @@ Key = tuple[int, int]
 _KEPT_BYTES = 64 * 1024**2
 _SAMPLES = 61
 _B_VALUE_STEP = 10.0
-"""s/mm²: scanners round, and some give the value of the gradients that were really played."""
+"""s/mm². A b-value may differ by this: scanners round it, and some report the value of the actual gradients."""
 
 
 @dataclass(slots=True)
 class VolumeReport:
-    """What was found of one volume.
+    """The result for one volume.
 
-    `slices` counts slices over all time points, `matched` those that show a frame. `wrong` counts those that
-    show none although frames lie there; `unplaced` those at whose place no frame lies; `undecided`
-    those whose frame may be one that cannot be decoded; `repeated` those whose frame
-    stands in an earlier volume too.
+    `slices` counts the slices of all time points. `matched`: they show a frame. `wrong`: there are frames at their position,
+    but they show none of them. `unplaced`: there is no frame at their position. `undecided`: a frame at their position
+    cannot be decoded. `repeated`: their frame is in an earlier volume, too.
     """
 
     name: str
@@ -55,13 +54,13 @@ class VolumeReport:
     undecided: int = 0
     unreadable: str = ""
     resemblance: Resemblance | None = None
-    """Of a resampled volume alone."""
+    """Only for a resampled volume."""
     map: list[tuple[int, int, Key]] = field(default_factory=list)
     """(time point, slice, frame) of each match, in file order."""
     has_right_table: bool = True
-    """Whether the table of b-values beside it, where there is one, has an entry for each time point, the frames' own."""
+    """Whether the file of b-values (`.bval`), if there is one, has the b-value of the frames for each time point."""
     is_in_order: bool = True
-    """Whether the time points follow each other as some number of the headers does, at every slice."""
+    """Whether some value of the headers increases from one time point to the next, at every slice."""
 
     @property
     def is_proven(self) -> bool:
@@ -72,19 +71,19 @@ class VolumeReport:
 
 @dataclass(slots=True)
 class Report:
-    """What the second reading found: of frames that went in, and of each volume."""
+    """The result of the second reading: for all frames, and for each volume."""
 
     frames: int = 0
     found: int = 0
     unused: list[Key] = field(default_factory=list)
     undecodable: dict[Key, str] = field(default_factory=dict)
     without_place: int = 0
-    """Frames that do not say where they lie: they were looked for by their values alone."""
+    """Frames without a position in the header: only their values were compared."""
     volumes: list[VolumeReport] = field(default_factory=list)
 
 
-class _Frames:
-    """The frames of a series, decoded when they are asked for; the last ones are kept."""
+class _FrameCache:
+    """Decodes the frames of a series on request, and keeps the most recent ones in memory."""
 
     def __init__(self, readers: Mapping[int, FrameReader]) -> None:
         self._readers = readers
@@ -113,12 +112,12 @@ class _Frames:
         return found
 
     def values(self, frame: Frame) -> NDArray[np.float64] | None:
-        """Return what a frame's stored values stand for; None where it cannot be decoded."""
+        """Return the scaled values of a frame; None if it cannot be decoded."""
         stored = self.stored(frame)
         return None if stored is None else self.real(stored, frame)
 
     def samples(self, frame: Frame) -> NDArray[np.float64] | None:
-        """Return some stored values of a frame that was decoded before; None: it was not."""
+        """Return a sample of the stored values of a frame; None if it was not decoded yet."""
         return self._samples.get((frame.source, frame.index))
 
     def real(self, stored: NDArray[Any], frame: Frame) -> NDArray[np.float64]:
@@ -143,46 +142,51 @@ def _sampled(stored: NDArray[Any]) -> NDArray[np.float64]:
 def compare(
     readers: Mapping[int, FrameReader], volumes: Sequence[Path], scratch: Path, resampled: Sequence[Path] = ()
 ) -> Report:
-    """Look every frame up in the volumes, and every slice of them among the frames.
+    """Find the frame of every slice of the volumes, and list the frames that no volume shows.
 
     Args:
         readers: by the number of the file.
-        volumes: those that are not resampled. resampled: those that are: looked at where the frames lie.
-        scratch: a directory for temporary bytes.
+        volumes: the volumes whose slices are copies of frames.
+        resampled: the volumes with interpolated slices. They are compared at the positions of the frames.
+        scratch: a directory for temporary files.
     Raises:
-        MemoryError: the fence around this process is too narrow.
+        MemoryError: the memory limit of this process is too low.
     """
     frames = [frame for _, reader in sorted(readers.items()) for frame in reader.frames]
     placed = [frame for frame in frames if frame.placed]
-    loose = [frame for frame in frames if not frame.placed]
-    report = Report(frames=len(frames), without_place=len(loose))
-    source, taken = _Frames(readers), dict[Key, str]()
+    unplaced = [frame for frame in frames if not frame.placed]
+    report = Report(frames=len(frames), without_place=len(unplaced))
+    frame_cache, used = _FrameCache(readers), dict[Key, str]()
     for path in volumes:
-        told = VolumeReport(path.name)
-        report.volumes.append(told)
+        volume_report = VolumeReport(path.name)
+        report.volumes.append(volume_report)
         try:
-            of = reading.layout(path)
-            axis, candidates = _candidates(placed, loose, of)
-            told.slices = of.shape[axis] * of.shape[3]
-            shown = reading.slices(path, of) if axis == 2 else reading.slices_across(path, of, axis, scratch)
-            _walk(shown, of, candidates, source, taken, told)
-            told.has_right_table = _has_right_table(path, of, told, readers)
+            layout = reading.layout(path)
+            axis, candidates = _candidates(placed, unplaced, layout)
+            volume_report.slices = layout.shape[axis] * layout.shape[3]
+            shown = (
+                reading.slices(path, layout)
+                if axis == 2
+                else reading.slices_across(path, layout, axis, scratch)
+            )
+            _match_slices(shown, layout, candidates, frame_cache, used, volume_report)
+            volume_report.has_right_table = _has_right_table(path, layout, volume_report, readers)
         except reading.UNREADABLE as exc:
-            told.unreadable = type(exc).__name__
+            volume_report.unreadable = type(exc).__name__
     for path in resampled:
-        told = VolumeReport(path.name)
-        report.volumes.append(told)
+        volume_report = VolumeReport(path.name)
+        report.volumes.append(volume_report)
         try:
-            told.resemblance, seen = resemblance(path, placed, source.values, scratch)
-            if told.is_proven:
+            volume_report.resemblance, seen = resemblance(path, placed, frame_cache.values, scratch)
+            if volume_report.is_proven:
                 for frame in seen:
-                    taken.setdefault((frame.source, frame.index), told.name)
+                    used.setdefault((frame.source, frame.index), volume_report.name)
         except reading.UNREADABLE as exc:
-            told.unreadable = type(exc).__name__
-    report.undecodable = source.undecodable
-    report.found = len(taken)
+            volume_report.unreadable = type(exc).__name__
+    report.undecodable = frame_cache.undecodable
+    report.found = len(used)
     report.unused = [
-        (frame.source, frame.index) for frame in frames if (frame.source, frame.index) not in taken
+        (frame.source, frame.index) for frame in frames if (frame.source, frame.index) not in used
     ]
     return report
 
@@ -195,88 +199,95 @@ class _Candidate:
 
 
 def _candidates(
-    placed: Sequence[Frame], loose: Sequence[Frame], of: Layout
+    placed: Sequence[Frame], unplaced: Sequence[Frame], layout: Layout
 ) -> tuple[int, dict[int, list[_Candidate]]]:
-    """Return the axis across which the frames lie, and the frames that may stand at each index along it, as expected.
+    """Return the axis along which the frames are stacked, and for each index the candidate frames in expected order.
 
-    The converter turns some volumes (three-dimensional acquisitions in sagittal slices): their frames lie across
-    another axis than the third.
+    This is usually the third axis. For some volumes (three-dimensional acquisitions in sagittal slices) the converter
+    uses another axis.
     """
     by_axis: dict[int, dict[int, list[_Candidate]]] = {0: {}, 1: {}, 2: {}}
-    for frame, at in zip(placed, place(placed, of.affine, of.shape), strict=True):
+    for frame, at in zip(placed, place(placed, layout.affine, layout.shape), strict=True):
         if at is not None:
             by_axis[at.axis].setdefault(at.index, []).append(_Candidate(frame, at.turn, at.error_mm))
     axis = max((2, 1, 0), key=lambda axis: sum(map(len, by_axis[axis].values())))
     found = by_axis[axis]
-    plain = [frame for frame in loose if (frame.columns, frame.rows) == (of.shape[0], of.shape[1])]
+    plain = [frame for frame in unplaced if (frame.columns, frame.rows) == (layout.shape[0], layout.shape[1])]
     if plain and axis == 2:
-        # Without a place any slice may show any of them. The converter writes rows from below.
+        # A frame without a position may be at any slice. The converter reverses the order of the rows.
         turn = Turn(False, True, False)
         everywhere = [_Candidate(frame, turn, 0.0) for frame in plain]
-        for index in range(of.shape[2]):
+        for index in range(layout.shape[2]):
             found.setdefault(index, []).extend(everywhere)
     for several in found.values():
         several.sort(key=lambda candidate: (candidate.frame.order, candidate.frame.source))
     return axis, found
 
 
-def _walk(
+def _match_slices(
     shown: Iterable[tuple[int, int, NDArray[Any]]],
-    of: Layout,
+    layout: Layout,
     candidates: Mapping[int, Sequence[_Candidate]],
-    source: _Frames,
-    taken: dict[Key, str],
-    told: VolumeReport,
+    frame_cache: _FrameCache,
+    used: dict[Key, str],
+    volume_report: VolumeReport,
 ) -> None:
     own: set[Key] = set()
     orders: dict[int, list[tuple[float, ...]]] = {}
     for time, index, values in shown:
         here = candidates.get(index, ())
         if not here:
-            told.unplaced += 1
+            volume_report.unplaced += 1
             continue
-        # A frame stands once in a volume; in a second volume it may stand again, but only where no other one fits.
-        match = _match(values, of, here, source, own | taken.keys()) or _match(values, of, here, source, own)
+        # A volume shows a frame at most once. A frame of an earlier volume is used again only if no other frame matches.
+        match = _match(values, layout, here, frame_cache, own | used.keys()) or _match(
+            values, layout, here, frame_cache, own
+        )
         if match is None:
             if any(
-                (candidate.frame.source, candidate.frame.index) in source.undecodable for candidate in here
+                (candidate.frame.source, candidate.frame.index) in frame_cache.undecodable
+                for candidate in here
             ):
-                told.undecided += 1
+                volume_report.undecided += 1
             else:
-                told.wrong += 1
+                volume_report.wrong += 1
             continue
         candidate, error = match
         key = (candidate.frame.source, candidate.frame.index)
         own.add(key)
-        told.repeated += key in taken
-        taken.setdefault(key, told.name)
-        told.matched += 1
-        told.map.append((time, index, key))
-        told.largest_position_error_mm = max(told.largest_position_error_mm, candidate.error_mm)
-        told.largest_value_error = max(told.largest_value_error, error)
+        volume_report.repeated += key in used
+        used.setdefault(key, volume_report.name)
+        volume_report.matched += 1
+        volume_report.map.append((time, index, key))
+        volume_report.largest_position_error_mm = max(
+            volume_report.largest_position_error_mm, candidate.error_mm
+        )
+        volume_report.largest_value_error = max(volume_report.largest_value_error, error)
         orders.setdefault(index, []).append(candidate.frame.order)
-    told.is_in_order = _ascend(list(orders.values()))
+    volume_report.is_in_order = _is_ascending(list(orders.values()))
 
 
-def _has_right_table(path: Path, of: Layout, told: VolumeReport, readers: Mapping[int, FrameReader]) -> bool:
+def _has_right_table(
+    path: Path, layout: Layout, volume_report: VolumeReport, readers: Mapping[int, FrameReader]
+) -> bool:
     table = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".bval")
     if not table.exists():
         return True
     values = [float(word) for word in table.read_text().split()]
-    if len(values) != of.shape[3]:
+    if len(values) != layout.shape[3]:
         return False
-    for time, _, (number, index) in told.map:
+    for time, _, (number, index) in volume_report.map:
         own = readers[number].frames[index].b_value
         if own is not None and not abs(own - values[time]) <= max(_B_VALUE_STEP, 0.05 * own):
             return False
     return True
 
 
-def _ascend(orders: Sequence[Sequence[tuple[float, ...]]]) -> bool:
-    """Whether one number of the headers grows from each time point to the next, the same one at every slice.
+def _is_ascending(orders: Sequence[Sequence[tuple[float, ...]]]) -> bool:
+    """Whether the same entry of `Frame.order` increases from each time point to the next, at every slice.
 
     Args:
-        orders: of each slice, `Frame.order` of its frames, by time point.
+        orders: for each slice, the `Frame.order` of its frames, sorted by time point.
     """
     several = [order for order in orders if len(order) > 1]
     if not several:
@@ -293,33 +304,33 @@ def _ascend(orders: Sequence[Sequence[tuple[float, ...]]]) -> bool:
 
 def _match(
     shown: NDArray[Any],
-    of: Layout,
+    layout: Layout,
     candidates: Sequence[_Candidate],
-    source: _Frames,
-    taken: Set[Key],
+    frame_cache: _FrameCache,
+    used: Set[Key],
 ) -> tuple[_Candidate, float] | None:
-    """Return the first free frame whose values the slice shows, and the largest difference."""
+    """Return the first unused frame that the slice shows, and the largest difference of their values."""
     for candidate in candidates:
         frame = candidate.frame
-        if (frame.source, frame.index) in taken:
+        if (frame.source, frame.index) in used:
             continue
-        if not _may_be(shown, of, candidate, source):
+        if not _may_match(shown, layout, candidate, frame_cache):
             continue
-        stored = source.stored(frame)
+        stored = frame_cache.stored(frame)
         if stored is None:
             continue
-        error = _error(shown, of, candidate.turn.apply(stored), frame, source)
+        error = _difference(shown, layout, candidate.turn.apply(stored), frame, frame_cache)
         if error is not None:
             return candidate, error
     return None
 
 
-def _may_be(shown: NDArray[Any], of: Layout, candidate: _Candidate, source: _Frames) -> bool:
-    """Whether some values of a frame that was decoded before speak for the slice; True where it was not."""
-    known = source.samples(candidate.frame)
+def _may_match(shown: NDArray[Any], layout: Layout, candidate: _Candidate, frame_cache: _FrameCache) -> bool:
+    """Compare a sample of the values: False if the slice cannot show the frame, True if it may, or if no sample is known."""
+    known = frame_cache.samples(candidate.frame)
     if (
-        known is None or of.is_rgb or candidate.frame.precise or source.has_table(candidate.frame)
-    ) or source.is_approximate(candidate.frame):
+        known is None or layout.is_rgb or candidate.frame.precise or frame_cache.has_table(candidate.frame)
+    ) or frame_cache.is_approximate(candidate.frame):
         return True
     frame = candidate.frame
     back = candidate.turn.undo(shown)
@@ -327,47 +338,47 @@ def _may_be(shown: NDArray[Any], of: Layout, candidate: _Candidate, source: _Fra
         return False
     at = _positions(back.size)
     here = back.reshape(-1)[at] if back.flags.c_contiguous else back[np.unravel_index(at, back.shape)]
-    values = here.astype(np.float64) * of.slope + of.intercept
-    wanted = known * frame.slope + frame.intercept
-    return difference_of(of, values, wanted, frame) is not None
+    values = here.astype(np.float64) * layout.slope + layout.intercept
+    expected = known * frame.slope + frame.intercept
+    return difference_of(layout, values, expected, frame) is not None
 
 
-def _error(
-    shown: NDArray[Any], of: Layout, stored: NDArray[Any], frame: Frame, source: _Frames
+def _difference(
+    shown: NDArray[Any], layout: Layout, stored: NDArray[Any], frame: Frame, frame_cache: _FrameCache
 ) -> float | None:
-    """Return the largest difference between a slice and a frame, in the volume's unit; None: it is another image."""
+    """Return the largest difference between a slice and a frame, in the unit of the volume; None: the slice shows another image."""
     if shown.shape != stored.shape:
         return None
-    whole_numbers = of.dtype.kind in "iu" and stored.dtype.kind in "iu"
-    is_exact = not source.is_approximate(frame)
-    if of.is_rgb or stored.ndim == 3:
+    whole_numbers = layout.dtype.kind in "iu" and stored.dtype.kind in "iu"
+    is_exact = not frame_cache.is_approximate(frame)
+    if layout.is_rgb or stored.ndim == 3:
         if is_exact:
             return 0.0 if np.array_equal(shown, stored) else None
         return approximate_difference(shown, stored)
-    if whole_numbers and _same_scale(of, frame) and not source.has_table(frame):
+    if whole_numbers and _same_scale(layout, frame) and not frame_cache.has_table(frame):
         if is_exact:
             return 0.0 if np.array_equal(shown, stored) else None
         steps = approximate_difference(shown, stored)
-        return None if steps is None else steps * abs(of.slope)
+        return None if steps is None else steps * abs(layout.slope)
     values = shown.astype(np.float64)
-    if of.slope != 1.0 or of.intercept != 0.0:
-        values = values * of.slope + of.intercept
-    for wanted in _meanings(stored, frame, source):
-        error = difference_of(of, values, wanted, frame, 0.0 if is_exact else DECODER_STEPS)
+    if layout.slope != 1.0 or layout.intercept != 0.0:
+        values = values * layout.slope + layout.intercept
+    for expected in _scaled_values(stored, frame, frame_cache):
+        error = difference_of(layout, values, expected, frame, 0.0 if is_exact else DECODER_STEPS)
         if error is not None:
             return error
     return None
 
 
-def _same_scale(of: Layout, frame: Frame) -> bool:
-    return math.isclose(of.slope, frame.slope, rel_tol=1e-6) and math.isclose(
-        of.intercept, frame.intercept, rel_tol=1e-6, abs_tol=1e-9 * abs(frame.slope)
+def _same_scale(layout: Layout, frame: Frame) -> bool:
+    return math.isclose(layout.slope, frame.slope, rel_tol=1e-6) and math.isclose(
+        layout.intercept, frame.intercept, rel_tol=1e-6, abs_tol=1e-9 * abs(frame.slope)
     )
 
 
-def _meanings(stored: NDArray[Any], frame: Frame, source: _Frames) -> list[NDArray[np.float64]]:
-    """Return what the stored values may stand for: as the header scales them, or as Philips does more precisely."""
-    found = [source.real(stored, frame)]
+def _scaled_values(stored: NDArray[Any], frame: Frame, frame_cache: _FrameCache) -> list[NDArray[np.float64]]:
+    """Return the possible scaled values: with the scale of the header, and with the more precise scale of Philips."""
+    found = [frame_cache.real(stored, frame)]
     if frame.precise is not None:
         slope, intercept = frame.precise
         found.append(stored.astype(np.float64) * slope + intercept)

@@ -1,4 +1,4 @@
-"""The step RESERVED → DELIVERED: what was reserved goes up, is verified, and appears at once."""
+"""The step `deliver` (RESERVED → DELIVERED): uploads and verifies all results, then makes them visible together."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from daemon.steps.deliver.job import AttemptLost, Job, is_complete
 from daemon.steps.deliver.plan import Forget, MoveIn, Plan, Trash, Update, Upload, fault_of, plan_delivery
 
 STAGED_S = 10.0
-"""How long Drive's word that a folder is in staging counts: the service alone works there."""
+"""An answer of Drive that a folder is in staging is trusted for this time, because only the service works there."""
 
 
 def deliver(context: Context, revision: RevisionRow) -> Delivered | Abandoned:
-    """Bring a revision to Drive; repeating it after any crash converges.
+    """Deliver a revision to Drive. The step is safe to repeat after a crash.
 
     Raises:
-        Refused: ``EDITED``, ``DELIVERY_TRASHED``: people come first; ``OUTPUT_TRASHED``, ``FOREIGN_RESULT``.
-        Transient: try again; what was done stays done.
+        Refused: a person changed the delivery (``EDITED``, ``DELIVERY_TRASHED``); ``OUTPUT_TRASHED``, ``FOREIGN_RESULT``.
+        Transient: try again; the next try continues from here.
     """
     job = Job.of(context, revision)
     try:
@@ -38,7 +38,7 @@ def deliver(context: Context, revision: RevisionRow) -> Delivered | Abandoned:
         logger.warning("The attempt to deliver was abandoned before it was published: {}", exc.reason)
         return Abandoned(exc.reason)
     except NotThere as exc:
-        # It was there a moment ago: the next try looks at everything again, and decides.
+        # An item disappeared during the step. The next try reads the state of all items again.
         raise Transient(Code.CHANGED_MEANWHILE, exc.what) from exc
     return Delivered()
 
@@ -53,8 +53,8 @@ def _publish(job: Job) -> None:
     seen_epoch_s = job.context.clock.now()
     if not folders.is_staged(job, folder):
         if not pending and (folder.explicitly_trashed or not folder.trashed):
-            # Moved before a crash, by us or by a person: a complete delivery is followed by its id. In the trash only
-            # because it came into a folder that is: nobody would find it there, and nobody threw it away.
+            # The complete delivery was moved out of staging before a crash, by the service or by a person. It counts as
+            # delivered, unless it is in the trash only because its parent is: no person trashed the delivery itself.
             return
         if not folder.parents:
             raise AttemptLost(AbandonReason.ELSEWHERE)
@@ -69,24 +69,24 @@ def _publish(job: Job) -> None:
     for result in pending:
         uploads.create(job, result, folder.file_id)
     if not _make_visible(job, folder, seen_epoch_s):
-        # Something was not as it had been seen: now nothing counts but what Drive says.
-        _make_visible(job, folder, 0.0, surely=True)
+        # Some earlier answer of Drive was out of date. Read the state again and move once more.
+        _make_visible(job, folder, 0.0, is_last_try=True)
     logger.info("Delivered {} results into the folder {}", len(job.results), folder.file_id)
 
 
-def _make_visible(job: Job, folder: File, seen_epoch_s: float, *, surely: bool = False) -> bool:
-    """Move a complete delivery from staging into a folder where people see it; return whether it is there.
+def _make_visible(job: Job, folder: File, seen_epoch_s: float, *, is_last_try: bool = False) -> bool:
+    """Move a complete delivery from staging into its output folder; return whether it is visible there.
 
-    Parents are read before the move: an earlier one may have had its effect, and people move things too. What Drive
-    said of the folder some seconds ago, and of the target a moment ago, is as good, since the answer to the move tells
-    what came of it: where the folder lies, and whether that is in the trash.
+    The parents of the folder are read before the move, because an earlier move may have succeeded, or a person may have
+    moved the folder. If an answer that is a few seconds old shows its parents, no new request is made: the answer to the
+    move shows the new parents and the trash flag, so a mistake is noticed.
 
     Args:
-        seen_epoch_s: when Drive last said where the folder lies.
-        surely: raise where it cannot be made visible.
+        seen_epoch_s: when Drive last reported the parents of the folder.
+        is_last_try: raise an error if the delivery cannot be made visible.
     """
     drive, presence = job.context.drive, job.context.presence
-    target_id = folders.live_target(job)
+    target_id = folders.usable_target(job)
     if job.context.clock.now() - seen_epoch_s > STAGED_S:
         folder = drive.get(folder.file_id)
         if folder.trashed:
@@ -97,22 +97,24 @@ def _make_visible(job: Job, folder: File, seen_epoch_s: float, *, surely: bool =
         moved = drive.move(folder.file_id, to=target_id, from_=folder.parents[0])
     except Trouble as exc:
         presence.forget(target_id)
-        if surely or isinstance(exc, Transient) or exc.scope not in (Scope.ITEM, Scope.FOLDER):
+        if is_last_try or isinstance(exc, Transient) or exc.scope not in (Scope.ITEM, Scope.FOLDER):
             raise
-        logger.debug("Drive refused the move of {} ({}): it is looked at again", folder.file_id, exc.code)
+        logger.debug("Drive refused the move of {} ({}): its state is read again", folder.file_id, exc.code)
         return False
     if target_id in moved.parents and not moved.trashed:
-        # This does not show that the target is alive: its trash flag may come late here. Its own flag is read before the move.
+        # The trash flag in this answer may be out of date. So the flag of the target folder was read before the move.
         return True
     presence.forget(target_id)
     if target_id in moved.parents:
-        # It, or the target, was trashed meanwhile. Drive takes a delivery into the trash, and nobody would find it there.
+        # The delivery or its target was trashed during the move. People would not find a delivery in the trash.
         logger.warning(
             "The delivery {} was moved into a trashed folder: it is moved back into staging", folder.file_id
         )
         drive.move(folder.file_id, to=folders.staging_root(job.context), from_=target_id)
-    if surely:
-        raise Transient(Code.MOVED_MEANWHILE, f"{folder.file_id} was moved and reads otherwise")
+    if is_last_try:
+        raise Transient(
+            Code.MOVED_MEANWHILE, f"{folder.file_id} was moved, but Drive shows another place or a trash flag"
+        )
     return False
 
 
@@ -125,7 +127,7 @@ def _check_spool(job: Job, results: Sequence[ResultRow]) -> None:
 
 
 def _revise(job: Job) -> None:
-    """Look at everything, then change it in the plan's order."""
+    """Read the state of the delivery and its results, plan the changes, and make them in the order of the plan."""
     folder_id = job.series.delivery_folder_id
     folder = job.look(folder_id)
     if folder is None or folder.trashed:
@@ -135,7 +137,9 @@ def _revise(job: Job) -> None:
     if not job.revision.is_rebuild and (plan.edited or plan.gone):
         raise job.edited((*plan.edited, *plan.gone))
     if plan.gone:
-        raise AttemptLost(AbandonReason.RESULT_GONE)  # they need new ids, and the manifest names ids
+        raise AttemptLost(
+            AbandonReason.RESULT_GONE
+        )  # a new attempt: these results and the manifest need new ids
     to_send = [action.result for action in plan.actions if isinstance(action, Upload | Update)]
     _check_spool(job, to_send)
     _carry_out(job, plan, folder_id)
@@ -147,9 +151,9 @@ def _revise(job: Job) -> None:
 
 
 def _adopt(job: Job, folder_id: str) -> None:
-    """Count results as part of the delivery that were moved in before a crash, and not written down.
+    """Record the results that were moved into the delivery before a crash but are not in the ledger yet.
 
-    First of all: were the revision held or given up now, nobody would know of them any more.
+    This comes first. Otherwise, if the revision is held or abandoned now, these results would never be recorded.
     """
     deliveries = job.context.ledger.deliveries
     current = deliveries.current_results(job.series.series_id)
@@ -176,7 +180,7 @@ def _carry_out(job: Job, plan: Plan, folder_id: str) -> None:
     deliveries, series_id = job.context.ledger.deliveries, job.series.series_id
     unverified = {result.name for result in job.results if not result.verified}
     if right := unverified.intersection(plan.right):
-        # Read back just now; a crash, or an earlier revision with the same content, left them so.
+        # Their content on Drive is right already, from before a crash or from an earlier revision with the same content.
         deliveries.verified(job.revision, *sorted(right))
     new = {action.result.file_id for action in plan.actions if isinstance(action, MoveIn)}
     begun = any(result.verified for result in job.results if result.file_id in new)
@@ -206,7 +210,7 @@ def _open_staging(job: Job, *, begun: bool) -> File:
 
 
 def _move_in(job: Job, result: ResultRow, folder_id: str) -> None:
-    """Move a verified result into the visible delivery; its parents are read first, and what it became after."""
+    """Move a verified result into the visible delivery. Check its metadata before and after the move."""
     file = job.look(result.file_id)
     if file is None:
         raise job.unseen(result.file_id, AbandonReason.RESULT_GONE)
@@ -216,7 +220,10 @@ def _move_in(job: Job, result: ResultRow, folder_id: str) -> None:
     if folder_id not in file.parents:
         file = job.context.drive.move(result.file_id, to=folder_id, from_=file.parents[0])
     if fault := fault_of(file, result, series_tag=job.series_tag, folder_id=folder_id):
-        raise Transient(Code.MOVED_MEANWHILE, f"{result.file_id} was moved and reads otherwise ({fault})")
+        raise Transient(
+            Code.MOVED_MEANWHILE,
+            f"{result.file_id} was moved, but its metadata are not as expected ({fault})",
+        )
 
 
 def _trash(job: Job, file_id: str) -> None:

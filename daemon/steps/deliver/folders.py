@@ -88,11 +88,11 @@ def _output_trashed(folder_id: str) -> Refused:
 # ── where deliveries appear ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def live_target(job: Job) -> str:
-    """Return the output folder in which the delivery is to appear: it is there, and not in the trash.
+def usable_target(job: Job) -> str:
+    """Return the output folder of the delivery. It exists and is not in the trash.
 
-    Drive would accept a delivery into a trashed folder, and nobody would find it. A mirrored folder that a person
-    trashed or deleted is made again for new deliveries. What Drive said of it to another delivery a moment ago counts.
+    Drive would accept a delivery into a trashed folder, where people would not find it. A mirrored folder that a person
+    trashed or deleted is made again for new deliveries. A recent answer of Drive to another delivery is used again.
 
     Raises:
         Refused: ``OUTPUT_TRASHED``.
