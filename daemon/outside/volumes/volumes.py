@@ -46,6 +46,8 @@ def collect(out_dir: Path, prefix: str) -> tuple[Volume, ...]:
         sidecar = f"{stem}.json"
         extras = tuple(extra for extra in (f"{stem}.bval", f"{stem}.bvec") if extra in names)
         role = role_of(stem.removeprefix(prefix))
+        if role in ("resampled", "tilt-corrected") and not _has_plain_sibling(stem, names):
+            role = "primary"  # a coil, whose name dcm2niix appends, may be called like a correction
         found.append(
             Volume(name, role, sidecar if sidecar in names else "", _checked_shape(out_dir / name), extras)
         )
@@ -89,7 +91,8 @@ def assign_roles(
         needs.add("eq")
     if VerdictCode.TILT in verdict.codes:
         needs.add("tilt")
-    roles = {volume.name: role_of_name(volume) for volume in volumes}
+    stems = {volume.name for volume in volumes}
+    roles = {volume.name: role_of_name(volume, stems) for volume in volumes}
     for volume in volumes:
         if roles[volume.name] in ("resampled", "tilt-corrected"):
             continue
@@ -115,12 +118,22 @@ def assign_roles(
     return tuple(replace(volume, role=roles[volume.name]) for volume in volumes)
 
 
-def role_of_name(volume: Volume) -> str:
-    """Return the role that `collect` gave; a corrected volume that was promoted before is called by its name."""
-    corrected = _CORRECTED.search(volume.name.removesuffix(ENDING))
-    if corrected and (corrected["tilt"] or corrected["eq"]):
+def role_of_name(volume: Volume, names: Set[str]) -> str:
+    """Return the role that `collect` gave; a corrected volume that was promoted before is called by its name.
+
+    Args:
+        names: of all volumes: only what has a plain sibling can be a corrected one. The rest of a name is the sender's.
+    """
+    stem = volume.name.removesuffix(ENDING)
+    corrected = _CORRECTED.search(stem)
+    if corrected and (corrected["tilt"] or corrected["eq"]) and _has_plain_sibling(stem, names):
         return "tilt-corrected" if corrected["tilt"] else "resampled"
     return "primary" if volume.role == "plain" else volume.role
+
+
+def _has_plain_sibling(stem: str, names: Set[str]) -> bool:
+    corrected = _CORRECTED.search(stem)
+    return corrected is not None and stem[: corrected.start()] + ENDING in names
 
 
 def _mends(candidate: Volume, plain: Volume) -> set[str]:

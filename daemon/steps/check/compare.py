@@ -66,7 +66,11 @@ class VolumeReport:
     def is_proven(self) -> bool:
         if self.resemblance is not None:
             return self.resemblance.is_right
-        return not self.unreadable and self.has_right_table and self.matched == self.slices > 0
+        # A volume of images that an earlier one shows, too, is a copy; a mixture of such and others is none of both.
+        is_mixed = 0 < self.repeated < self.slices
+        return (
+            not self.unreadable and self.has_right_table and self.matched == self.slices > 0 and not is_mixed
+        )
 
 
 @dataclass(slots=True)

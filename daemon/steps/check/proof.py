@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from daemon.outside.volumes import fence
+from daemon.outside.volumes.volumes import ENDING
 from daemon.rules.codes import VerdictCode
 from daemon.rules.model import Volume
 from daemon.rules.spacing import Remark
 
 _RESAMPLED = ("resampled", "tilt-corrected")
-_UNUSED_NAMED = 50
-"""So many unused frames are named one by one in the manifest."""
+_DRAWN = re.compile(r"_ROI\d+\.nii\.gz$")
 _ENDED = {
     "time": "it did not end in time",
     "memory": "it needs more memory than it may use",
@@ -56,7 +57,7 @@ def prove(
         volumes: with the roles that their names give them. directory: where they lie.
         scratch: for temporary bytes.
     """
-    compared = [volume for volume in volumes if not _is_drawn(volume)]
+    compared = [volume for volume in volumes if not _is_drawn(volume, {other.name for other in volumes})]
     job = {
         "inputs": [str(path.resolve()) for path in inputs],
         "volumes": [str(directory / volume.name) for volume in compared if volume.role not in _RESAMPLED],
@@ -71,10 +72,12 @@ def prove(
             memory_bytes=limits.memory_bytes,
             file_bytes=limits.file_bytes,
         )
-        report = json.loads(said)
+        return judge(json.loads(said), compared)
     except fence.Fenced as exc:
         return not_proven(f"The second reading could not be made: {_ENDED[exc.reason]}.")
-    return judge(report, compared)
+    except (ValueError, KeyError, TypeError):
+        # A library wrote into the report.
+        return not_proven(f"The second reading could not be made: {_ENDED['crash']}.")
 
 
 def not_proven(sentence: str) -> Proof:
@@ -168,9 +171,13 @@ def remarks_on_roles(proof: Proof, volumes: Sequence[Volume]) -> list[Remark]:
     return [(VerdictCode.VOLUME_WRONG, f"{count} {noun} not show what was sent: use the primary one.")]
 
 
-def _is_drawn(volume: Volume) -> bool:
-    """Whether the converter drew a volume (regions of interest, from overlays) instead of converting images."""
-    return "_ROI" in volume.name and volume.role == "derived"
+def _is_drawn(volume: Volume, names: Set[str]) -> bool:
+    """Whether the converter drew a volume (regions of interest, from overlays) beside the one of the images.
+
+    Only the end of a name is the converter's; whoever sent the images chose most of the rest.
+    """
+    found = _DRAWN.search(volume.name)
+    return found is not None and volume.role == "derived" and volume.name[: found.start()] + ENDING in names
 
 
 def _why_unknown(entry: Mapping[str, Any], report: Mapping[str, Any]) -> str:

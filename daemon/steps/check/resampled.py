@@ -22,6 +22,9 @@ POINTS = 32
 """Points looked at in each direction of a slice."""
 MISSES_AT_MOST = 0.02
 """The share of points that may differ: at the edge of padding a converter may round to the other side."""
+BLANKS_AT_MOST = 0.1
+"""The first and last rows and columns are two of `POINTS`; a converter may leave them blank."""
+_OUTLIERS_PERCENT = 0.5
 _SLACK_OF_SPREAD = 0.02
 """By how much a point may differ, of the spread of the values: places are rounded to thousandths of a millimetre."""
 _PARALLEL = 1e-3
@@ -35,18 +38,24 @@ Real = Callable[[Frame], Floats | None]
 class Resemblance:
     """How far a resampled volume agrees with the frames it was made from.
 
-    `asked` counts points, `points` those that lie between frames and not in padding, `misses` those of them that differ.
-    `largest_error` is that of the others, in the volume's unit.
+    `asked` counts points, `points` those that lie between frames, `misses` those of them that differ. `blanks` counts
+    points beside those: between frames, too, but the volume has padding there. `largest_error` is that of the points that
+    agree, in the volume's unit.
     """
 
     asked: int = 0
     points: int = 0
     misses: int = 0
+    blanks: int = 0
     largest_error: float = 0.0
 
     @property
     def is_right(self) -> bool:
-        return self.points > self.asked // 4 and self.misses <= MISSES_AT_MOST * self.points
+        return (
+            self.points > self.asked // 4
+            and self.misses <= MISSES_AT_MOST * self.points
+            and self.blanks <= BLANKS_AT_MOST * self.points
+        )
 
 
 class _Stack:
@@ -132,7 +141,7 @@ def resemblance(
     among = _Stack(stack)
     to_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ of.affine
     columns, rows = _evenly(of.shape[0], POINTS), _evenly(of.shape[1], POINTS)
-    asked = points = misses = 0
+    asked = points = misses = blanks = 0
     largest = 0.0
     used: set[int] = set()
     with reading.unpacked(path, of, scratch) as block:
@@ -142,18 +151,28 @@ def resemblance(
             places = np.column_stack([voxels, np.full(len(voxels), index)])
             stored = np.asarray(block[index][np.ix_(rows, columns)]).reshape(-1)
             wanted, took_part = among.sample(places @ to_lps[:3, :3].T + to_lps[:3, 3], real)
-            known = ~np.isnan(wanted) & (stored != padding)
             asked += len(stored)
-            points += int(known.sum())
+            known = np.isfinite(wanted)
             if not known.any():
                 continue
             used |= took_part
             values = stored[known].astype(np.float64) * of.slope + of.intercept
             error = np.abs(values - wanted[known])
-            allowed = abs(of.slope) + _SLACK_OF_SPREAD * float(np.std(wanted[known]))
-            misses += int((error > allowed).sum())
-            largest = max(largest, float(error[error <= allowed].max(initial=0.0)))
-    return Resemblance(asked, points, misses, largest), [among.frames[number] for number in sorted(used)]
+            allowed = abs(of.slope) + _SLACK_OF_SPREAD * _spread(wanted[known])
+            right = error <= allowed
+            blank = ~right & (stored[known] == padding)
+            points += int((~blank).sum())
+            blanks += int(blank.sum())
+            misses += int((~right & ~blank).sum())
+            largest = max(largest, float(error[right].max(initial=0.0)))
+    told = Resemblance(asked, points, misses, blanks, largest)
+    return told, [among.frames[number] for number in sorted(used)]
+
+
+def _spread(values: Floats) -> float:
+    """Return the spread of values, which a few huge ones do not widen."""
+    low, high = np.percentile(values, (_OUTLIERS_PERCENT, 100 - _OUTLIERS_PERCENT))
+    return min(float(np.std(values)), float(high - low))
 
 
 def _largest_stack(frames: Sequence[Frame]) -> list[Frame]:

@@ -142,3 +142,22 @@ def test_an_affine_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(data))
     with pytest.raises(Refused, match="affine"):
         collect(path.parent, "p")
+
+
+@pytest.mark.parametrize("name", ["p_cA_Eq_1.nii.gz", "p_cA_Tilt_1.nii.gz"])
+def test_the_name_of_a_coil_makes_no_volume_a_resampled_one(name: str, tmp_path: Path) -> None:
+    """dcm2niix appends what the header calls a coil; a resampled volume always lies beside the plain one."""
+    nifti(tmp_path / name)
+    nifti(tmp_path / "p_cB.nii.gz")
+
+    assert {volume.role for volume in collect(tmp_path, "p")} == {"primary"}
+
+
+def test_a_description_and_digits_make_no_volume_a_resampled_one(tmp_path: Path) -> None:
+    """The folder's name, from the description, ends in eight hexadecimal digits."""
+    prefix = "3_T1_Eq_12345678"
+    for letter in ("", "a"):
+        nifti(tmp_path / f"{prefix}{letter}.nii.gz")
+    volumes = collect(tmp_path, prefix)
+
+    assert [volume.role for volume in assign_roles(volumes, FINE)] == ["primary", "primary"]

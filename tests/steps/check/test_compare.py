@@ -227,3 +227,55 @@ def test_a_resampled_volume_must_look_like_the_images_where_they_lie(
     report = compare(readers, [], tmp_path, [path])
     assert report.volumes[0].is_proven is right
     assert report.found == (24 if right else 0)
+
+
+def test_a_table_with_a_value_that_is_no_number_is_wrong(tmp_path: Path) -> None:
+    paths = images(tmp_path / "in")
+    for path in paths:
+        dataset = dcmread(path)
+        dataset.DiffusionBValue = 1000.0
+        dataset.save_as(path)
+    volume = save(tmp_path / "v.nii", *volume_of(paths))
+    (tmp_path / "v.bval").write_text("nan")
+
+    assert not look(paths, [volume], tmp_path).volumes[0].is_proven
+
+
+def test_a_slice_of_another_volume_in_the_place_of_its_own_is_wrong(tmp_path: Path) -> None:
+    """It shows an image that was sent for this place, but not the one of its volume: that one is nowhere."""
+    first = images(tmp_path / "first")
+    second = images(tmp_path / "second")
+    for path in second:
+        dataset = dcmread(path)
+        dataset.PixelData = (dataset.pixel_array + 7).tobytes()
+        dataset.save_as(path)
+    data, affine, slope, intercept = volume_of(first)
+    mixed = data + np.where(np.arange(SLICES) == 3, 0, 7).astype(data.dtype)
+    volumes = [
+        save(tmp_path / "v_e1.nii", data, affine, slope, intercept),
+        save(tmp_path / "v_e2.nii", mixed, affine, slope, intercept),
+    ]
+
+    assert [told.is_proven for told in look([*first, *second], volumes, tmp_path).volumes] == [True, False]
+
+
+@pytest.mark.parametrize("harm", ["half of it blank", "one infinite value", "one huge value"])
+def test_what_a_resampled_volume_hides_is_found_out(tmp_path: Path, harm: str) -> None:
+    paths = write_series(tmp_path / "in", Phantom(slices=24, rows=32, columns=32))
+    data, affine, slope, intercept = volume_of(paths)
+    shown = data.copy()
+    if harm == "half of it blank":
+        shown[:16] = shown.min()
+    else:
+        shown = shown[:, ::-1]
+        for path in paths:
+            dataset = dcmread(path)
+            values = dataset.pixel_array.astype("<f4")
+            values[16, 16] = np.inf if "infinite" in harm else 1e20
+            del dataset.PixelData
+            dataset.FloatPixelData, dataset.BitsAllocated = values.tobytes(), 32
+            dataset.save_as(path)
+    volume = save(tmp_path / "v_Eq_1.nii", np.ascontiguousarray(shown), affine, slope, intercept)
+    readers = {number: FrameReader(each, number) for number, each in enumerate(paths)}
+
+    assert not compare(readers, [], tmp_path, [volume]).volumes[0].is_proven

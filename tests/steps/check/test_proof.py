@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +126,37 @@ def test_a_worker_without_memory_says_so(tmp_path: Path) -> None:
     found = proof.prove([], [volume()], tmp_path, tmp_path, Limits(60.0, 60_000_000, 1_000_000))
 
     assert codes(found) == [VerdictCode.NOT_PROVEN]
+
+
+@pytest.mark.parametrize(
+    ("names", "compared"),
+    [
+        pytest.param(["3_X_ROI1_0a1b2c3d_real.nii.gz"], 1, id="a description with _ROI1"),
+        pytest.param(["v_cA_ROI1.nii.gz"], 1, id="a coil with _ROI1"),
+        pytest.param(["v.nii.gz", "v_ROI1.nii.gz"], 1, id="regions beside the volume"),
+    ],
+)
+def test_only_what_the_converter_drew_is_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], compared: int
+) -> None:
+    """Names come from the sender: none of them takes a volume out of the comparison."""
+    jobs: list[dict[str, Any]] = []
+
+    def run(_: str, job: bytes, **__: object) -> bytes:
+        jobs.append(json.loads(job))
+        return json.dumps(report(*[entry(Path(path).name) for path in jobs[0]["volumes"]])).encode()
+
+    monkeypatch.setattr(fence, "run", run)
+    roles = ["derived" if "_ROI" in name else "primary" for name in names]
+    prove([], [volume(*each) for each in zip(names, roles, strict=True)], tmp_path, tmp_path, LIMITS)
+
+    assert len(jobs[0]["volumes"]) == compared
+
+
+@pytest.mark.parametrize("said", [b"", b"a library says hello\n{}", b"[]", b"{}", b"\xff\xfe"])
+def test_a_report_that_is_none_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr(fence, "run", lambda *_, **__: said)
+
+    assert codes(prove([], [volume()], tmp_path, tmp_path, LIMITS)) == [VerdictCode.NOT_PROVEN]
