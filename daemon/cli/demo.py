@@ -119,10 +119,10 @@ def _play(home: Path, console: Console) -> None:
         steps.say(f"Slice {LATE_SLICE} arrives late; the delivery is updated")
         watch.until_delivered(revision=2)
         steps.say("Updated: the same files, now complete")
-        rest = watch.rest()
+        not_converted = watch.not_converted()
     console.print()
     _print_deliveries(home, console)
-    _print_rest(rest, console)
+    _print_not_converted(not_converted, console)
 
 
 def _make_exams(home: Path) -> Path:
@@ -178,7 +178,7 @@ def _daemon(home: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rest:
+class _NotConverted:
     """A file that was not converted: held, or ignored for this reason."""
 
     name: str
@@ -246,7 +246,7 @@ class _Watch:
             for row in self._client.series()
         )
 
-    def rest(self) -> list[_Rest]:
+    def not_converted(self) -> list[_NotConverted]:
         """Return the files that were not converted, with their names: they are the demo's own."""
         try:
             files = list(self._client.files(names=True))
@@ -258,7 +258,7 @@ class _Watch:
             of_series = [reasons[uid] for uid in row.series_instance_uids if uid in reasons]
             ignored = row.reason if row.state == "IGNORED" else " ".join(of_series)
             if row.held_code or ignored:
-                found.append(_Rest(row.name or row.file_id, row.held_code, row.remedy, ignored))
+                found.append(_NotConverted(row.name or row.file_id, row.held_code, row.remedy, ignored))
         return found
 
 
@@ -296,9 +296,9 @@ def _print_deliveries(home: Path, console: Console) -> None:
         console.print(Text(sentence))
 
 
-def _print_rest(rest: Sequence[_Rest], console: Console) -> None:
-    held = [row for row in rest if row.held_code]
-    ignored = [row for row in rest if row.ignored]
+def _print_not_converted(not_converted: Sequence[_NotConverted], console: Console) -> None:
+    held = [row for row in not_converted if row.held_code]
+    ignored = [row for row in not_converted if row.ignored]
     if held:
         console.print(
             "\nHeld for a person (a service that keeps running also lists them in held.tsv, in the output folder)"

@@ -1,6 +1,6 @@
 """The only user of diskcache: page tokens, and metadata with a time to live. Losing any of it costs only requests.
 
-Nothing here raises because of the disk: where the cache cannot be read there is no hint, where it cannot be written
+Nothing here raises because of the disk: where the cache cannot be read it has no entry, where it cannot be written
 the answer is False, and a damaged one is thrown away and begun anew. diskcache lets the errors of its SQLite through;
 only the ledger may import that module, so they are told apart by their names.
 
@@ -122,12 +122,12 @@ class Cache:
             self.forget_folder(folder_id)
             return None
 
-    def remember_folder(self, hint: CachedFolder) -> bool:
+    def remember_folder(self, folder: CachedFolder) -> bool:
         """Store what a folder is now, unless something fresher is known: listings lag behind the feed."""
-        known = self.folder(hint.folder_id)
-        if known is not None and known.version > hint.version:
+        known = self.folder(folder.folder_id)
+        if known is not None and known.version > folder.version:
             return False
-        return self.put("folder", hint.folder_id, asdict(hint), FOLDER_TTL_S)
+        return self.put("folder", folder.folder_id, asdict(folder), FOLDER_TTL_S)
 
     def forget_folder(self, folder_id: str) -> bool:
         """Drop what is known of a folder; what lies in it is untouched."""
@@ -139,7 +139,7 @@ class Cache:
         if envelope is None:
             return None
         stored_epoch_s, ttl_s, value = envelope
-        # diskcache only looks whether the end has come: stored under a clock far ahead, a hint would live for years.
+        # diskcache only looks whether the end has come: stored under a clock far ahead, an entry would stay for years.
         return value if 0 <= self._clock() - stored_epoch_s < ttl_s else None
 
     def put(self, kind: str, key: str, value: Any, ttl_s: float) -> bool:
@@ -178,8 +178,8 @@ def _record(kind: type[T], found: Any) -> T:
     Raises:
         ValueError: it lacks a key, has one too many, or one of another type.
     """
-    wanted = {f.name: {"str": str, "int": int, "bool": bool}[str(f.type)] for f in fields(kind)}  # type: ignore[arg-type]
-    if not isinstance(found, dict) or {key: type(value) for key, value in found.items()} != wanted:
+    expected = {f.name: {"str": str, "int": int, "bool": bool}[str(f.type)] for f in fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(found, dict) or {key: type(value) for key, value in found.items()} != expected:
         raise ValueError("not such a record")
     return kind(**found)
 
@@ -271,7 +271,7 @@ class _Store:
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            self._let_go()
+            self._drop_cache()
 
     def _do(self, action: Callable[[Any], T], otherwise: T) -> T:
         # The lock is ours because diskcache's transactions share one field between threads.
@@ -295,7 +295,7 @@ class _Store:
     def _opened(self, *, at_start: bool = False) -> Any:
         """Return the cache, opened where it is not or where its file is no longer the one we opened; None: none."""
         if self._cache is not None and self._find() != self._identity:
-            self._let_go()
+            self._drop_cache()
         if self._cache is not None or self._closed or time.monotonic() < self._reopen_at_s:
             return self._cache
         for last in (False, True):
@@ -340,8 +340,8 @@ class _Store:
             return (0, 0)
         return (found.st_dev, found.st_ino)
 
-    def _let_go(self) -> None:
-        """Drop the cache. Connections that other threads have go with it: they hang on the object."""
+    def _drop_cache(self) -> None:
+        """Drop the cache object, and with it the connections of other threads."""
         cache, self._cache = self._cache, None
         if cache is not None:
             self._close(cache)
@@ -354,7 +354,7 @@ class _Store:
             self._warn(exc, "did not close in order")
 
     def _discard(self, exc: Exception) -> None:
-        self._let_go()
+        self._drop_cache()
         self._warn(exc, "is damaged; it is begun anew, which costs requests")
         shutil.rmtree(self._directory, ignore_errors=True)
 

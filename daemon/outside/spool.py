@@ -25,11 +25,11 @@ from daemon.rules.errors import Scope, Transient, disk_full, of_the_disk
 
 _GB = 10**9
 _PART = ".part"
-PARTIAL_LIFE_S = 86400.0
+PARTIAL_MAX_AGE_S = 86400.0
 _PROBE_BYTES = 64 * 1024
 _PATHS_KEPT = 4096
-_AGAIN_S = 60.0
-"""How long one thing waits for which alone the disk has no room."""
+_RETRY_AFTER_S = 60.0
+"""Wait of a single item that is too large for the free space of the disk."""
 
 
 class Spool:
@@ -122,22 +122,24 @@ class Spool:
                 elif kept_bytes is not None:
                     path.unlink(missing_ok=True)
 
-    def sweep_partials(self, wanted: Callable[[int], Iterable[tuple[str, str]]], now_epoch_s: float) -> int:
-        """Remove beginnings of downloads that nobody goes on with, or that are a day old; return how many.
+    def sweep_partials(
+        self, resumable: Callable[[int], Iterable[tuple[str, str]]], now_epoch_s: float
+    ) -> int:
+        """Remove partial downloads that no step will continue, or that are a day old; return how many.
 
         Args:
-            wanted: returns the keys of files at least so large that may still be downloaded; asked only when
-                there are such beginnings.
+            resumable: returns the keys of the files of at least this size that may still be downloaded. Called only if
+                there are partial downloads.
         """
         with self._lock:
             idle = [path for path in self._partials if path not in self._receiving]
             least_bytes = min((self._partials[path] for path in idle), default=0)
         if not idle:
             return 0
-        names = {self._part(*key) for key in wanted(least_bytes)}
+        names = {self._part(*key) for key in resumable(least_bytes)}
         swept = 0
         for path in idle:
-            if path not in names or _changed_epoch_s(path) < now_epoch_s - PARTIAL_LIFE_S:
+            if path not in names or _changed_epoch_s(path) < now_epoch_s - PARTIAL_MAX_AGE_S:
                 swept += self._drop_partial(path)
         return swept
 
@@ -233,11 +235,11 @@ class Spool:
 
     def sweep(self, inputs: Iterable[tuple[str, str]], results: Iterable[tuple[int, int, int]]) -> int:
         """Remove what a crash left: every input and attempt that is not named; return how many."""
-        wanted = {self.input_path(*key) for key in inputs}
+        kept_paths = {self.input_path(*key) for key in inputs}
         attempts = {self.results_dir(*key) for key in results}
         swept = 0
         for path in self._in.glob("*/*"):
-            if path not in wanted:
+            if path not in kept_paths:
                 self._remove(path)
                 swept += 1
         for folder in self._out.iterdir():
@@ -267,12 +269,12 @@ class Spool:
         Args:
             overdraw: go beyond the spool's own limit, down to the disk's reserve.
         """
-        if self._spare_bytes() < size_bytes:
+        if self._free_bytes() < size_bytes:
             return False
         return overdraw or self.used_bytes + size_bytes + kept_free_bytes <= self._max_bytes
 
-    def _spare_bytes(self) -> int:
-        """Return how much the disk could take beyond its reserve and what is on its way; negative: too little already."""
+    def _free_bytes(self) -> int:
+        """Return the free bytes of the disk without its reserve and pending bytes; negative: the reserve is used already."""
         try:
             free_bytes = shutil.disk_usage(self._tmp).free
         except FileNotFoundError:
@@ -282,14 +284,14 @@ class Spool:
 
     def most_bytes(self) -> int:
         """Return what one conversion may write beside its inputs: as much as a spool, if the disk has so much left."""
-        return max(0, min(self._max_bytes, self._spare_bytes()))
+        return max(0, min(self._max_bytes, self._free_bytes()))
 
     def short_of_disk(self, size_bytes: int) -> bool:
-        """Whether it is the disk that has no room: filled by others, for it could hold the whole spool otherwise."""
-        if self._spare_bytes() >= size_bytes:
+        """Whether the disk, not the limit of the spool, is the cause of missing space: other files fill the disk."""
+        if self._free_bytes() >= size_bytes:
             return False
-        whole_bytes = shutil.disk_usage(self._tmp).total - self._disk_reserve_bytes
-        return self.used_bytes + size_bytes <= min(self._max_bytes, whole_bytes)
+        usable_bytes = shutil.disk_usage(self._tmp).total - self._disk_reserve_bytes
+        return self.used_bytes + size_bytes <= min(self._max_bytes, usable_bytes)
 
     def probe(self, size_bytes: int = 0) -> None:
         """Ask the disk whether it works: room, a write, a flush, a rename, a read.
@@ -301,15 +303,15 @@ class Spool:
         """
         try:
             self._make_folders()
-            if self._spare_bytes() < _PROBE_BYTES or self.short_of_disk(size_bytes):
+            if self._free_bytes() < _PROBE_BYTES or self.short_of_disk(size_bytes):
                 raise disk_full("the disk of the state directory has no room beyond its reserve")
             with self.scratch("probe") as folder:
-                wanted, path = os.urandom(_PROBE_BYTES), folder / "probe"
-                path.write_bytes(wanted)
+                data, path = os.urandom(_PROBE_BYTES), folder / "probe"
+                path.write_bytes(data)
                 disk.sync_file(path)
                 path = path.replace(folder / "renamed")
                 disk.sync_directory(folder)
-                if path.read_bytes() != wanted:
+                if path.read_bytes() != data:
                     raise OSError(errno.EIO, os.strerror(errno.EIO))
         except OSError as exc:
             raise of_the_disk(exc) or exc from exc
@@ -325,18 +327,18 @@ class Spool:
 
     @contextmanager
     def reserve(self, size_bytes: int) -> Iterator[None]:
-        """Hold space for a conversion or for inputs that come back: beyond the spool's limit if need be.
+        """Reserve space for a conversion or for inputs that are downloaded again, beyond the spool's limit if necessary.
 
         Raises:
-            Transient: `DISK_FULL`: its reserve would be touched. Scope disk where that is so already; otherwise the
-                one that needs so much waits, and smaller ones go on.
+            Transient: `DISK_FULL`: the reserve of the disk would be used. The scope is the disk if it is used already; otherwise
+                only this item waits, and smaller ones continue.
         """
         self.take(size_bytes)
         try:
-            if (spare_bytes := self._spare_bytes()) < 0:
+            if (free_bytes := self._free_bytes()) < 0:
                 short = disk_full(f"the spool's disk has no room for {size_bytes} bytes more")
-                if spare_bytes + size_bytes > 0:
-                    short.scope, short.retry_after_s = Scope.ITEM, _AGAIN_S
+                if free_bytes + size_bytes > 0:
+                    short.scope, short.retry_after_s = Scope.ITEM, _RETRY_AFTER_S
                 raise short
             yield
         finally:

@@ -1,4 +1,4 @@
-"""The properties by which everything we make on Drive is known again; pure, no I/O.
+"""The Drive properties that mark every item made by the service; pure, no I/O.
 
 They are public `properties`: private ones vanish when the OAuth client changes (reference/drive-api.md, section 0).
 Key and value together stay below Drive's 124 bytes.
@@ -22,7 +22,7 @@ MIRRORS = "sdd_mirrors"
 
 
 class Kind(StrEnum):
-    """What a thing of ours is."""
+    """The kinds of items that the service makes."""
 
     RESULT = "result"
     DELIVERY = "delivery"
@@ -34,26 +34,26 @@ class Kind(StrEnum):
     HELD = "held"
 
 
-def is_ours(file: File) -> bool:
-    """Whether we made the item, or it is a copy of one that we made: such a thing is never an input."""
+def is_made_by_service(file: File) -> bool:
+    """Whether the service made the item, or the item is a copy of one. Such an item is never an input."""
     return KIND in file.properties or SERIES in file.properties
 
 
-def series_mark(study_instance_uid: str, series_instance_uid: str) -> str:
-    """Return what marks everything of one series."""
+def series_tag_of(study_instance_uid: str, series_instance_uid: str) -> str:
+    """Return the tag of a series: it is in the properties of each of its items."""
     return hashlib.sha256(f"{study_instance_uid}{series_instance_uid}".encode()).hexdigest()[:32]
 
 
-def of_result(mark: str, revision: int, sha256: str) -> dict[str, str]:
+def of_result(series_tag: str, revision: int, sha256: str) -> dict[str, str]:
     """Return the properties of a result with this content."""
-    return {KIND: Kind.RESULT, SERIES: mark, REVISION: str(revision), SHA256: sha256}
+    return {KIND: Kind.RESULT, SERIES: series_tag, REVISION: str(revision), SHA256: sha256}
 
 
-def of_folder(kind: Kind, mark: str = "", revision: int = 0) -> dict[str, str]:
+def of_folder(kind: Kind, series_tag: str = "", revision: int = 0) -> dict[str, str]:
     """Return the properties of the staging folder, or of a folder of one series."""
     found: dict[str, str] = {KIND: kind}
-    if mark:
-        found |= {SERIES: mark, REVISION: str(revision)}
+    if series_tag:
+        found |= {SERIES: series_tag, REVISION: str(revision)}
     return found
 
 
@@ -62,6 +62,6 @@ def of_mirror(source_folder_id: str) -> dict[str, str]:
     return {KIND: Kind.MIRROR, MIRRORS: source_folder_id}
 
 
-def belongs(properties: Mapping[str, str], mark: str) -> bool:
-    """Whether the properties are those of something of this series."""
-    return properties.get(SERIES) == mark
+def belongs(properties: Mapping[str, str], series_tag: str) -> bool:
+    """Whether the item with these properties belongs to the series with this tag."""
+    return properties.get(SERIES) == series_tag

@@ -38,7 +38,7 @@ class InFlight:
 
     def __init__(self, most: int) -> None:
         self._most = max(most, 1)
-        self._wanted = float(self._most)
+        self._target = float(self._most)
         self._base_s: dict[int, float] = {}
         self._took_s: defaultdict[int, list[float]] = defaultdict(list)
         self._seen = 0
@@ -51,7 +51,7 @@ class InFlight:
     @property
     def number(self) -> int:
         """How many transfers there should be now."""
-        return min(QUIET, self._most) if self._looks else max(1, min(self._most, int(self._wanted)))
+        return min(QUIET, self._most) if self._looks else max(1, min(self._most, int(self._target)))
 
     def done(self, took_s: float, size_bytes: int, under_way: int) -> None:
         """A transfer succeeded.
@@ -63,7 +63,7 @@ class InFlight:
         self._took_s[_class(size_bytes)].append(max(took_s, 1e-6))
         self._was_full = self._was_full or under_way >= self.number
         self._seen += 1
-        if self._seen >= max(LEAST_SEEN, 2 * int(self._wanted)):
+        if self._seen >= max(LEAST_SEEN, 2 * int(self._target)):
             self._decide()
             self._took_s.clear()
             self._seen, self._was_full = 0, False
@@ -83,9 +83,9 @@ class InFlight:
         expected = sum(self._base_s[size] * len(times) for size, times in self._took_s.items())
         ratio = TOLERANCE * expected / sum(sum(times) for times in self._took_s.values())
         self._long = self._long + 1 if ratio < 1 else 0
-        wanted = self._wanted * max(0.5, min(1.0, ratio)) + math.sqrt(self._wanted)
-        self._wanted += (wanted - self._wanted) * CHANGE
-        self._wanted = max(1.0, min(self._wanted, float(self._most)))
+        target = self._target * max(0.5, min(1.0, ratio)) + math.sqrt(self._target)
+        self._target += (target - self._target) * CHANGE
+        self._target = max(1.0, min(self._target, float(self._most)))
         self._until_look -= 1
         if self._until_look <= 0 or self._long >= LOOK_WHEN_LONG:
             self._looks = 2

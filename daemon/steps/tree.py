@@ -91,17 +91,17 @@ class Tree:
     def _climb(self, folder_id: str, seen: frozenset[str]) -> Climb:
         if folder_id in seen or folder_id == self._places.output_id:
             return Climb(Whereabouts.OUTSIDE)
-        hint = self._folder_entry(folder_id)
-        if hint is None:
+        entry = self._folder_entry(folder_id)
+        if entry is None:
             return Climb(Whereabouts.GONE)
-        if hint.trashed:
+        if entry.trashed:
             return Climb(Whereabouts.TRASHED)
         if folder_id == self._places.source_id:
             return Climb(Whereabouts.PRESENT, (folder_id,))
         seen |= {folder_id}
         found = Climb(Whereabouts.OUTSIDE)
-        if hint.parent_id:
-            found = self._climb(hint.parent_id, seen)
+        if entry.parent_id:
+            found = self._climb(entry.parent_id, seen)
         if found.whereabouts is not Whereabouts.PRESENT:
             for shortcut in self._crawls.shortcuts_to(folder_id):
                 other = self._climb(shortcut.parent_id, seen)
@@ -135,13 +135,13 @@ class Tree:
 
     def parent(self, folder_id: str) -> str:
         """Return the id of a folder's real parent; empty when it has none, or is gone."""
-        hint = self._folder_entry(folder_id)
-        return hint.parent_id if hint is not None else ""
+        entry = self._folder_entry(folder_id)
+        return entry.parent_id if entry is not None else ""
 
     def name(self, folder_id: str) -> str:
         """Return a folder's name as Drive has it; empty when it is gone."""
-        hint = self._folder_entry(folder_id)
-        return hint.name if hint is not None else ""
+        entry = self._folder_entry(folder_id)
+        return entry.name if entry is not None else ""
 
 
 def cached_folder(file: File) -> CachedFolder:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.outside.spool import PARTIAL_LIFE_S, Spool
+from daemon.outside.spool import PARTIAL_MAX_AGE_S, Spool
 from daemon.rules.errors import Transient
 
 NOW = 1_795_000_000.0
@@ -73,7 +73,7 @@ def test_a_failure_that_leaves_nothing_takes_no_space(tmp_path: Path) -> None:
         pytest.param([ONE], 60, True, id="wanted"),
         pytest.param([OTHER], 60, False, id="another revision"),
         pytest.param([], 60, False, id="not wanted"),
-        pytest.param([ONE], PARTIAL_LIFE_S + 60, False, id="a day old"),
+        pytest.param([ONE], PARTIAL_MAX_AGE_S + 60, False, id="a day old"),
     ],
 )
 def test_what_nobody_goes_on_with_is_swept(

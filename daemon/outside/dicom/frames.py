@@ -37,7 +37,7 @@ _ACQUISITION, _TEMPORAL, _TRIGGER = 0x00200012, 0x00200100, 0x00181060
 _STOPS = pixels.TAGS | {MODALITY_LUT, PER_FRAME, SHARED}
 _BITS_STORED, _HIGH_BIT, _SIGNED, _PLANAR = 0x00280101, 0x00280102, 0x00280103, 0x00280006
 _SPACING, _INTERCEPT, _SLOPE, _NUMBER = 0x00280030, 0x00281052, 0x00281053, 0x00200013
-_WANTED = pixels.DESCRIPTION | frozenset(
+_TAGS = pixels.DESCRIPTION | frozenset(
     {values.CHARACTER_SET, values.POSITION, values.ORIENTATION, _IMAGE_TYPE, _SPACING, _SLOPE, _INTERCEPT, _B_VALUE}
     | {_BITS_STORED, _HIGH_BIT, _SIGNED, _PLANAR, _NUMBER, _ACQUISITION, _TEMPORAL, _TRIGGER}
     | {_SCALE_SLOPE, _PHILIPS_CREATOR, *mosaics.TAGS}
@@ -141,9 +141,7 @@ class FrameReader:
         groups: dict[int, list[_Group]],
     ) -> Stop | None:
         while True:
-            stop = parsing.read(
-                source, opening, found, offset=offset, wanted=_WANTED, until=_STOPS.__contains__
-            )
+            stop = parsing.read(source, opening, found, offset=offset, tags=_TAGS, until=_STOPS.__contains__)
             if stop is None or stop.tag in pixels.TAGS:
                 return stop
             if stop.tag == MODALITY_LUT:

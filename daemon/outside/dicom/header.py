@@ -23,7 +23,7 @@ MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 PER_FRAME, SHARED = 0x52009230, 0x52009229
 _DIRECTORY_RECORDS = 0x00041220
 _STOP_AT = pixels.TAGS | {PER_FRAME, SHARED, _DIRECTORY_RECORDS}
-_WANTED = pixels.DESCRIPTION | frozenset(
+_TAGS = pixels.DESCRIPTION | frozenset(
     {0x00080008, 0x00080016, 0x00080018, 0x00080060, 0x0008103E, 0x00100020, 0x00180050, 0x00180086}
     | {0x00181060, 0x00181120, 0x0020000D, 0x0020000E, 0x00200011, 0x00200012, 0x00200013, 0x00200032}
     | {0x00200037, 0x00200052, 0x00200100, 0x00280030, 0x00280101}
@@ -181,9 +181,7 @@ def _elements(
 ) -> Stop | None:
     """Read what is wanted up to the pixels; return where these (or a directory's records) are, None if nowhere."""
     while True:
-        stop = parsing.read(
-            source, opening, found, offset=offset, wanted=_WANTED, until=_STOP_AT.__contains__
-        )
+        stop = parsing.read(source, opening, found, offset=offset, tags=_TAGS, until=_STOP_AT.__contains__)
         if stop is None or stop.tag not in (SHARED, PER_FRAME):
             return stop
         many = (values.Header(found).integer(pixels.FRAMES) or 1) > 1

@@ -75,7 +75,7 @@ def _truth(source: Source) -> Iterator[None]:
         yield
     except Exception as exc:  # noqa: BLE001 - whatever it was, it goes on as what it really was
         raise source.reason() or exc from None
-    source.assert_whole()
+    source.assert_complete()
 
 
 def looks_like_start(head: bytes) -> str:
@@ -143,7 +143,7 @@ def read(
     found: dict[int, RawDataElement],
     *,
     offset: int,
-    wanted: Collection[int],
+    tags: Collection[int],
     until: Callable[[int], bool],
 ) -> Stop | None:
     """Add the wanted elements of the top level from `offset` on to `found`.
@@ -155,7 +155,7 @@ def read(
         EndedEarly: the source ends within an element. Malformed: it is larger than any real header.
     """
     stopped: list[Stop] = []
-    if stop := _read_short(source, opening, found, offset=offset, wanted=wanted, until=until):
+    if stop := _read_short(source, opening, found, offset=offset, tags=tags, until=until):
         return stop
 
     def stop_when(tag: BaseTag, vr: str | None, length: int) -> bool:
@@ -173,7 +173,7 @@ def read(
                 opening.little_endian,
                 stop_when=stop_when,
                 defer_size=values.MAX_BYTES,
-                specific_tags=list(wanted),
+                specific_tags=list(tags),
             ):
                 if isinstance(element, RawDataElement):
                     found[element.tag] = element
@@ -191,7 +191,7 @@ def _read_short(
     found: dict[int, RawDataElement],
     *,
     offset: int,
-    wanted: Collection[int],
+    tags: Collection[int],
     until: Callable[[int], bool],
 ) -> Stop | None:
     """Try whether all that `read` looks for lies in the next few KB, as in most files; None: `read` must look.
@@ -217,7 +217,7 @@ def _read_short(
             opening.little_endian,
             stop_when=stop_when,
             defer_size=values.MAX_BYTES,
-            specific_tags=list(wanted),
+            specific_tags=list(tags),
         ):
             if not isinstance(element, RawDataElement):
                 return None

@@ -74,13 +74,13 @@ def _rewrite(stream: BinaryIO, out: BinaryIO, most_bytes: int) -> None:
     sop_class, sop_instance = meta.uid(0x00020002), meta.uid(0x00020003)
     if not (sop_class and sop_instance) and not opening.deflated:
         found: dict[int, RawDataElement] = {}
-        wanted = (_SOP_CLASS, _SOP_INSTANCE)
+        tags = (_SOP_CLASS, _SOP_INSTANCE)
         parsing.read(
             source,
             opening,
             found,
             offset=opening.dataset_offset,
-            wanted=wanted,
+            tags=tags,
             until=lambda tag: tag > _SOP_INSTANCE,
         )
         header = values.Header(found)
@@ -112,7 +112,7 @@ def _number(stream: BinaryIO, out: BinaryIO, number: int) -> None:
         opening,
         {},
         offset=opening.dataset_offset,
-        wanted=(_INSTANCE_NUMBER,),
+        tags=(_INSTANCE_NUMBER,),
         until=lambda tag: tag >= _INSTANCE_NUMBER,
     )
     before = after = source.tell()

@@ -85,7 +85,7 @@ class Source:
             self._fail(EndedEarly())
         return data
 
-    def assert_whole(self) -> None:
+    def assert_complete(self) -> None:
         """Raises: EndedEarly: the data set did not end between two elements."""
         if self._torn:
             self._fail(EndedEarly())

@@ -144,21 +144,21 @@ def number(value: object) -> float | None:
 
 
 def two(numbers: Sequence[float | None]) -> tuple[float, float] | None:
-    whole = _whole(numbers, 2)
-    return (whole[0], whole[1]) if whole else None
+    given = _all_given(numbers, 2)
+    return (given[0], given[1]) if given else None
 
 
 def three(numbers: Sequence[float | None]) -> Vector | None:
-    whole = _whole(numbers, 3)
-    return (whole[0], whole[1], whole[2]) if whole else None
+    given = _all_given(numbers, 3)
+    return (given[0], given[1], given[2]) if given else None
 
 
 def six(numbers: Sequence[float | None]) -> Orientation | None:
     """Return six direction cosines, or None; a row or column of no length is none."""
-    whole = _whole(numbers, 6)
-    if not whole or not all(0.5 < math.hypot(*whole[i : i + 3]) < 2.0 for i in (0, 3)):
+    given = _all_given(numbers, 6)
+    if not given or not all(0.5 < math.hypot(*given[i : i + 3]) < 2.0 for i in (0, 3)):
         return None
-    return (whole[0], whole[1], whole[2], whole[3], whole[4], whole[5])
+    return (given[0], given[1], given[2], given[3], given[4], given[5])
 
 
 def plane(group: Dataset) -> tuple[Vector | None, Orientation | None]:
@@ -187,6 +187,6 @@ def values_of(dataset: Dataset, tag: int) -> tuple[Any, ...]:
     return (element.value,)  # of undefined length: pydicom has parsed it already
 
 
-def _whole(numbers: Sequence[float | None], count: int) -> list[float] | None:
+def _all_given(numbers: Sequence[float | None], count: int) -> list[float] | None:
     given = [value for value in numbers if value is not None]
     return given if len(given) == len(numbers) == count else None

@@ -72,7 +72,7 @@ class FairShare:
         self._had = dict.fromkeys(Lane, 0.0)
         self._latest = 0.0
 
-    def goes(self, lane: Lane, units: float) -> None:
+    def count(self, lane: Lane, units: float) -> None:
         """Count a request of this lane."""
         self._latest = max(self._latest, self._had[lane])
         self._had[lane] = self._latest + units / SHARES[lane]
@@ -130,13 +130,13 @@ class Lanes:
         """Return the time between two requests at the present rate, seconds."""
         return self.units.mean_units / self.units.per_s
 
-    def go(self, kind: str, now: float) -> Ticket:
+    def count(self, kind: str, now: float) -> Ticket:
         """Count a request that is sent; return its ticket."""
         units = self.units.spend(now, price(kind))
         is_write = lane_of(kind) is Lane.WRITES
         return Ticket(kind, units, self.writes.spend(now, _writes_of(kind)) if is_write else units)
 
-    def gone(self, kind: str, now: float) -> Ticket:
+    def uncounted(self, kind: str, now: float) -> Ticket:
         """Return a ticket for a request that was sent without asking first; nothing is counted."""
         return Ticket(kind, self.units.sent(now, price(kind)), self.writes.sent(now, _writes_of(kind)))
 

@@ -88,7 +88,7 @@ class Pacer:
                     wait_s = self._lanes.wait_s(kind, now)
                     if wait_s <= 0:
                         if yields == YIELDS_MOST or not self._must_yield(lane, now):
-                            self._let_go(kind, now)
+                            self._count(kind, now)
                             return True
                         yields += 1
                         wait_s = YIELD_S
@@ -149,14 +149,14 @@ class Pacer:
             queue.append(ticket)
         return min(queue.index(ticket) * self._lanes.spacing_s(), QUEUE_MOST_S)
 
-    def _let_go(self, kind: str, now: float) -> None:
-        self._shares.goes(lane_of(kind), price(kind))
+    def _count(self, kind: str, now: float) -> None:
+        self._shares.count(lane_of(kind), price(kind))
         self._sent[kind] += 1
-        self._thread.last = self._lanes.go(kind, now)
+        self._thread.last = self._lanes.count(kind, now)
 
     def _last(self, kind: str, now: float) -> Ticket:
         last: Ticket | None = getattr(self._thread, "last", None)
-        return self._lanes.gone(kind, now) if last is None or last.kind != kind else last
+        return self._lanes.uncounted(kind, now) if last is None or last.kind != kind else last
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────
 

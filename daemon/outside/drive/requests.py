@@ -158,10 +158,10 @@ class Requests:
         file = self.send(
             request, lambda answer: None if answer.status == 409 else file_of(json_of(answer, "create"))
         )
-        return file or self.get_ours(file_id)
+        return file or self.get_made(file_id)
 
-    def get_ours(self, file_id: str) -> File:
-        """Return an item that exists because Drive said so: a 404 means that it is not to be seen yet."""
+    def get_made(self, file_id: str) -> File:
+        """Return an item that Drive reported as existing. A 404 means that it is not visible yet, so the request is repeated."""
         policy = self.new_policy()
         while True:
             try:

@@ -14,7 +14,7 @@ CHUNK_BYTES = 8 << 20
 MULTIPART_MOST_BYTES = 4 << 20
 """Drive takes 5 MB in one request, metadata included."""
 SESSIONS = 3
-SESSION_LIFE_S = 6 * 86400.0
+SESSION_MAX_AGE_S = 6 * 86400.0
 """An upload session expires at Drive after a week; one that is nearly so old is not continued."""
 DEADLINE_LEAST_S = 300.0
 SLOWEST_BYTES_PER_S = 50_000

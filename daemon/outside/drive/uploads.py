@@ -154,7 +154,7 @@ class Upload:
         while True:
             session = kept or self._start()
             if session is None:
-                return self._requests.get_ours(self._file_id)
+                return self._requests.get_made(self._file_id)
             try:
                 file = self._push(session, data, resumed=kept is not None)
             except _SessionLost as lost:
@@ -179,7 +179,7 @@ class Upload:
         announced = (self._request_key(self._start_request()), source.size_bytes, source.md5_checksum)
         fits = (session.request_key, session.size_bytes, session.md5_checksum) == announced
         # A clock that went back says nothing: Drive then tells that the session is gone.
-        if fits and abs(time.time() - session.started_epoch_s) < transfers.SESSION_LIFE_S:
+        if fits and abs(time.time() - session.started_epoch_s) < transfers.SESSION_MAX_AGE_S:
             return session
         self._sessions.drop(self._file_id)
         return None
@@ -246,7 +246,7 @@ class Upload:
                     outcome = Classified(exc, repeat=True, doubtful=True)
             if isinstance(outcome, Classified):
                 if outcome.status == 409 and self._act is Act.CREATE:
-                    return self._requests.get_ours(self._file_id)
+                    return self._requests.get_made(self._file_id)
                 if _is_lost(outcome, asked=ask):
                     raise _SessionLost(outcome.trouble)
                 went_on = self._resumes and best - (best if begun is None else begun) >= transfers.CHUNK_BYTES

@@ -14,7 +14,7 @@ from daemon.rules.codes import Code
 from daemon.rules.errors import Transient
 
 KEPT = 7
-EVERY_S = 24 * 3600.0
+INTERVAL_S = 24 * 3600.0
 _PATTERN = "ledger-????????.sqlite3"
 
 
@@ -26,7 +26,7 @@ def is_empty(database: Database) -> bool:
 def due_in_s(directory: Path, now: float) -> float:
     """Return how long until the next backup is due; not positive: now. A copy from the future does not count."""
     ages = [now - path.stat().st_mtime for path in directory.glob(_PATTERN)]
-    return EVERY_S - min((age for age in ages if age >= -EVERY_S), default=EVERY_S)
+    return INTERVAL_S - min((age for age in ages if age >= -INTERVAL_S), default=INTERVAL_S)
 
 
 def back_up(database: Database, directory: Path, now: float, *, disk_reserve_bytes: int = 0) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from daemon.outside.ledger.database import Database, marks
+from daemon.outside.ledger.database import Database, placeholders
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Crawls:
         """Return the listing that is due first. Folders in `backed_off` wait for their next try and are left out."""
         return self._db.one(
             Listing,
-            f"SELECT * FROM listing WHERE done = 0 AND folder_id NOT IN ({marks(backed_off)})"
+            f"SELECT * FROM listing WHERE done = 0 AND folder_id NOT IN ({placeholders(backed_off)})"
             " ORDER BY crawl_id, position LIMIT 1",
             tuple(backed_off),
         )
@@ -116,7 +116,7 @@ class Crawls:
     def questions(self, backed_off: Collection[str] = (), limit: int = 100) -> list[str]:
         """Return ids to ask for. Those in `backed_off` wait for their next try and are left out."""
         return self._db.column(
-            f"SELECT file_id FROM question WHERE file_id NOT IN ({marks(backed_off)}) LIMIT ?",
+            f"SELECT file_id FROM question WHERE file_id NOT IN ({placeholders(backed_off)}) LIMIT ?",
             (*backed_off, limit),
         )
 

@@ -34,7 +34,7 @@ _DAMAGED = ("CORRUPT", "NOTADB", "FORMAT")
 _DISK = ("IOERR", "CANTOPEN", "READONLY", "PERM", "NOMEM", "NOLFS")
 
 
-def marks(values: Collection[object]) -> str:
+def placeholders(values: Collection[object]) -> str:
     """Return as many placeholders as there are values, for an IN clause."""
     return ", ".join("?" * len(values))
 
@@ -316,7 +316,7 @@ class Database:
         """Write a value of a row class, inside `write()`, in place of the row with the same key."""
         values = to_row(value)
         self.execute(
-            f"INSERT OR REPLACE INTO {table} ({', '.join(values)}) VALUES ({marks(values)})",
+            f"INSERT OR REPLACE INTO {table} ({', '.join(values)}) VALUES ({placeholders(values)})",
             tuple(values.values()),
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from daemon.outside.ledger.conditions import IGNORED_FILE, IS_HELD, PRESENT
-from daemon.outside.ledger.database import Database, marks
+from daemon.outside.ledger.database import Database, placeholders
 from daemon.outside.ledger.overview import SERIES_LINE, SeriesLine
 
 
@@ -114,7 +114,9 @@ class History:
         )
         shown = found[:limit]
         lines = self._db.all(
-            SeriesLine, f"{SERIES_LINE} WHERE r.series_id IN ({marks(shown)}) ORDER BY r.series_id", shown
+            SeriesLine,
+            f"{SERIES_LINE} WHERE r.series_id IN ({placeholders(shown)}) ORDER BY r.series_id",
+            shown,
         )
         return lines, len(found) - len(shown)
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 
 from daemon.outside.ledger.conditions import NOT_SUPERSEDED
-from daemon.outside.ledger.database import Database, marks
+from daemon.outside.ledger.database import Database, placeholders
 from daemon.outside.ledger.records import InputRow, MemberRow, RevisionRow
 from daemon.outside.ledger.series import subject
 from daemon.rules.codes import Code
@@ -68,9 +68,9 @@ class Revisions:
         chosen, excluded = tuple(states), tuple(except_mirrored)
         return self._db.all(
             RevisionRow,
-            f"SELECT * FROM open_revision WHERE state IN ({marks(chosen)})"
+            f"SELECT * FROM open_revision WHERE state IN ({placeholders(chosen)})"
             " AND not_before_epoch_s <= ? AND series_id NOT IN (SELECT series_id FROM series"
-            f" WHERE mirrored_folder_id IN ({marks(excluded)})) ORDER BY series_id, n LIMIT ?",
+            f" WHERE mirrored_folder_id IN ({placeholders(excluded)})) ORDER BY series_id, n LIMIT ?",
             (*chosen, now, *excluded, limit),
         )
 

@@ -143,13 +143,13 @@ class JsonLog:
         return (self._clock() - offset_s) // period_s > (self._begun_epoch_s - offset_s) // period_s
 
     def _rotate(self) -> bool:
-        """Put the file aside. Where that fails it grows on: too long a file is better than lost lines."""
+        """Rename the current file. If that fails, the file keeps growing: a long file is better than lost lines."""
         stamp = datetime.fromtimestamp(self._clock(), UTC).strftime("%Y-%m-%dT%H-%M-%S.%f")
-        aside = self.path.with_name(f"{self.path.stem}.{stamp}Z{self.path.suffix}")
+        rotated = self.path.with_name(f"{self.path.stem}.{stamp}Z{self.path.suffix}")
         try:
-            if aside.exists():
+            if rotated.exists():
                 return False
-            self.path.rename(aside)
+            self.path.rename(rotated)
         except OSError:
             return False
         self._swept_epoch_s = float("-inf")

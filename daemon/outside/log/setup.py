@@ -228,8 +228,8 @@ class _FromLibraries(logging.Handler):
     """Takes what libraries log through the standard library, from WARNING on."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        def rename(ours: Record) -> None:
-            ours["name"], ours["line"] = record.name, record.lineno
+        def rename(line: Record) -> None:
+            line["name"], line["line"] = record.name, record.lineno
 
         try:
             level = "ERROR" if record.levelno >= logging.ERROR else "WARNING"

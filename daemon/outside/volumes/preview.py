@@ -134,10 +134,10 @@ def _chosen(paths: Sequence[Path]) -> tuple[list[Frame], bool]:
         outside |= int(header.get("Rows") or 0) * int(header.get("Columns") or 0) > OWN_FRAME_MAX_PIXELS
     if len(paths) > most:
         return [(path, count // 2) for path, count in zip(picked, counts, strict=True)], outside
-    wanted = set(evenly(sum(counts), most))
+    chosen = set(evenly(sum(counts), most))
     frames, start = [], 0
     for path, count in zip(picked, counts, strict=True):
-        frames += [(path, index - start) for index in sorted(wanted) if start <= index < start + count]
+        frames += [(path, index - start) for index in sorted(chosen) if start <= index < start + count]
         start += count
     return frames, outside
 

@@ -115,17 +115,17 @@ def parse_rotation(text: str) -> Rotation:
     Raises:
         ValueError: it is none of them.
     """
-    wanted = text.strip().lower()
-    if wanted in _WORDS:
-        return _WORDS[wanted]
-    if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b", wanted):
+    word = text.strip().lower()
+    if word in _WORDS:
+        return _WORDS[word]
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b", word):
         factor = _SIZES_BINARY.get(match[2]) if match[3] else _SIZES[match[2]]
         if factor and (size_bytes := int(float(match[1]) * factor)) > 0:
             return Rotation(size_bytes=size_bytes)
-    if (match := re.fullmatch(r"(\d\d?):(\d\d)", wanted)) and int(match[1]) < 24 and int(match[2]) < 60:
+    if (match := re.fullmatch(r"(\d\d?):(\d\d)", word)) and int(match[1]) < 24 and int(match[2]) < 60:
         return Rotation(period_s=86400, offset_s=int(match[1]) * 3600 + int(match[2]) * 60)
     try:
-        return Rotation(period_s=parse_duration_s(wanted))
+        return Rotation(period_s=parse_duration_s(word))
     except ValueError:
         raise ValueError("is neither a size such as '500 MB' nor a period such as '1 day'") from None
 

@@ -150,23 +150,23 @@ def resemblance(
             voxels = np.stack(np.meshgrid(columns, rows, indexing="xy"), -1).reshape(-1, 2)
             places = np.column_stack([voxels, np.full(len(voxels), index)])
             stored = np.asarray(block[index][np.ix_(rows, columns)]).reshape(-1)
-            wanted, took_part = among.sample(places @ to_lps[:3, :3].T + to_lps[:3, 3], real)
+            expected, took_part = among.sample(places @ to_lps[:3, :3].T + to_lps[:3, 3], real)
             asked += len(stored)
-            known = np.isfinite(wanted)
+            known = np.isfinite(expected)
             if not known.any():
                 continue
             used |= took_part
             values = stored[known].astype(np.float64) * of.slope + of.intercept
-            error = np.abs(values - wanted[known])
-            allowed = abs(of.slope) + _SLACK_OF_SPREAD * _spread(wanted[known])
+            error = np.abs(values - expected[known])
+            allowed = abs(of.slope) + _SLACK_OF_SPREAD * _spread(expected[known])
             right = error <= allowed
             blank = ~right & (stored[known] == padding)
             points += int((~blank).sum())
             blanks += int(blank.sum())
             misses += int((~right & ~blank).sum())
             largest = max(largest, float(error[right].max(initial=0.0)))
-    told = Resemblance(asked, points, misses, blanks, largest)
-    return told, [among.frames[number] for number in sorted(used)]
+    result = Resemblance(asked, points, misses, blanks, largest)
+    return result, [among.frames[number] for number in sorted(used)]
 
 
 def _spread(values: Floats) -> float:

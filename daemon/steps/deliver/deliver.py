@@ -137,9 +137,8 @@ def _revise(job: Job) -> None:
     if not job.revision.is_rebuild and (plan.edited or plan.gone):
         raise job.edited((*plan.edited, *plan.gone))
     if plan.gone:
-        raise AttemptLost(
-            AbandonReason.RESULT_GONE
-        )  # a new attempt: these results and the manifest need new ids
+        # A new attempt: these results need new ids, and the manifest names the ids.
+        raise AttemptLost(AbandonReason.RESULT_GONE)
     to_send = [action.result for action in plan.actions if isinstance(action, Upload | Update)]
     _check_spool(job, to_send)
     _carry_out(job, plan, folder_id)

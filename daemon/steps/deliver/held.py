@@ -25,8 +25,8 @@ from daemon.steps.links import GoogleLinks, Links
 NAME = "held.tsv"
 MIME_TYPE = "text/tab-separated-values"
 COLUMNS = ("since", "code", "link", "remedy")
-_SENT = "held_tsv_md5"
-"""What was sent last: `_key_of` its rows, empty when the file is gone, `_DOUBT` while it is being changed."""
+_UPLOADED = "held_tsv_md5"
+"""Key in `meta` of the last upload: `_key_of` its rows, empty without a file, `_DOUBT` while the file is changed."""
 _DOUBT = "?"
 
 
@@ -67,17 +67,17 @@ def update_held(context: Context, rows: Sequence[HeldRow], links: Links) -> None
 
     To be called by one thread at a time.
     """
-    said = _key_of(rows, links) if rows else ""
-    if context.ledger.meta(_SENT) == said:
+    key = _key_of(rows, links) if rows else ""
+    if context.ledger.meta(_UPLOADED) == key:
         return
-    # Written first: after a crash nobody knows what Drive has.
-    context.ledger.set_meta(_SENT, _DOUBT)
+    # Written first: after a crash, the content on Drive is not known.
+    context.ledger.set_meta(_UPLOADED, _DOUBT)
     if rows:
         data = table_of(rows, links)
         _send(context, data, hashlib.md5(data, usedforsecurity=False).hexdigest())
     else:
         _remove(context)
-    context.ledger.set_meta(_SENT, said)
+    context.ledger.set_meta(_UPLOADED, key)
     logger.debug("{} lists {} held items", NAME, len(rows))
 
 
@@ -89,7 +89,7 @@ def _key_of(rows: Sequence[HeldRow], links: Links) -> str:
 
 def doubt(ledger: Ledger) -> None:
     """Nobody knows what Drive has: the next update looks."""
-    ledger.set_meta(_SENT, _DOUBT)
+    ledger.set_meta(_UPLOADED, _DOUBT)
 
 
 def _remove(context: Context) -> None:

@@ -14,8 +14,8 @@ from daemon.steps.context import Context
 
 T = TypeVar("T")
 IDS_AT_ONCE = 1000
-LIFE_S = 24 * 3600.0
-"""How long an unused id lives is not documented; so new ones are reserved every day."""
+MAX_AGE_S = 24 * 3600.0
+"""Drive does not document how long an unused id stays valid, so older ids are not used."""
 _TRIES = 5
 _REFILLING = threading.Lock()
 
@@ -38,6 +38,6 @@ def with_pooled_ids(context: Context, count: int, take: Callable[[], T]) -> T:
 def _refill(context: Context, count: int) -> None:
     with _REFILLING:
         now = context.clock.now()
-        if context.ledger.deliveries.pooled_ids(now - LIFE_S) >= count:
+        if context.ledger.deliveries.pooled_ids(now - MAX_AGE_S) >= count:
             return
         context.ledger.deliveries.add_to_pool(context.drive.generate_ids(max(count, IDS_AT_ONCE)), now)

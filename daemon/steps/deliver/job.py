@@ -51,7 +51,7 @@ class Job:
 
     @property
     def series_tag(self) -> str:
-        return markers.series_mark(self.series.study_instance_uid, self.series.series_instance_uid)
+        return markers.series_tag_of(self.series.study_instance_uid, self.series.series_instance_uid)
 
     @property
     def directory(self) -> Path:

@@ -33,7 +33,11 @@ def sweep_orphans(context: Context) -> int:
 def _sweep(context: Context, folder_id: str) -> bool:
     try:
         folder = context.drive.get(folder_id)
-        if folder.trashed or not markers.is_ours(folder) or not _is_staged(context, folder.parents):
+        if (
+            folder.trashed
+            or not markers.is_made_by_service(folder)
+            or not _is_staged(context, folder.parents)
+        ):
             return False
         context.drive.set_trashed(folder_id, True)
     except NotThere:

@@ -13,7 +13,7 @@ from daemon.outside.ledger import Ledger, Listing, Shortcut, Whereabouts
 from daemon.rules.backoff import Backoff
 from daemon.rules.codes import Code, IgnoreReason
 from daemon.rules.errors import NotThere, PageTokenRefused, Refused, Scope, Transient
-from daemon.rules.markers import is_ours
+from daemon.rules.markers import is_made_by_service
 from daemon.rules.model import File
 from daemon.steps.intake import observations, shortcuts
 from daemon.steps.intake.observations import Crawl, Left, Observation, Present, Reader, Recheck, ShortcutSeen
@@ -184,7 +184,7 @@ class PendingListings:
             observed: list[Observation] = []
             folders: list[str] = []
             for file in page.files:
-                if not is_ours(file):
+                if not is_made_by_service(file):
                     self._read(file, listing, climb, observed, folders)
             with self._ledger.write():
                 observations.write(self._ledger, observed, self._clock.now(), listing_id=listing.listing_id)

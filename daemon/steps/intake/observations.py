@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from daemon.outside.ledger import Ledger, Place, Shortcut, Whereabouts
 from daemon.rules.codes import IgnoreReason
-from daemon.rules.markers import is_ours
+from daemon.rules.markers import is_made_by_service
 from daemon.rules.model import Change, File
 from daemon.steps.tree import Tree
 
@@ -99,7 +99,7 @@ class Reader:
 
     def file(self, file: File) -> Iterator[Observation]:
         """Return what the current state of an item means."""
-        if is_ours(file):
+        if is_made_by_service(file):
             if file.is_folder:
                 self._tree.remember(file)
             return

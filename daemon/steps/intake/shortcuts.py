@@ -6,7 +6,7 @@ from daemon.outside.drive.client import Drive
 from daemon.outside.ledger import Ledger, Shortcut, Whereabouts
 from daemon.rules.codes import IgnoreReason
 from daemon.rules.errors import Refused, Scope
-from daemon.rules.markers import is_ours
+from daemon.rules.markers import is_made_by_service
 from daemon.rules.model import File
 from daemon.steps.intake.observations import Left, Observation, Present, ShortcutGone
 from daemon.steps.tree import Tree
@@ -28,7 +28,7 @@ def observe_target(tree: Tree, shortcut: Shortcut, target: File) -> Present | No
     climb = tree.locate(target)
     if climb.whereabouts is not Whereabouts.PRESENT:
         climb = tree.climb(shortcut.parent_id)
-    if climb.whereabouts is not Whereabouts.PRESENT or target.is_shortcut or is_ours(target):
+    if climb.whereabouts is not Whereabouts.PRESENT or target.is_shortcut or is_made_by_service(target):
         return None
     return Present(target, climb.place, "" if target.is_blob else IgnoreReason.GOOGLE_DOC)
 

@@ -48,14 +48,16 @@ def examine(context: Context, delivery: Delivery, mirrored_folder_id: str) -> Kn
         return None
     named = {result.name: result.file_id for result in found.results} | {manifest.NAME: file.file_id}
     proof = _prove(context, delivery, found, named)
-    current = {name: file_id for name, file_id in named.items() if _is_ours(proof.files[file_id], delivery)}
+    current = {
+        name: file_id for name, file_id in named.items() if _may_belong(proof.files[file_id], delivery)
+    }
     current = extras(delivery, found.revision, current, proof.files) | current
     proof.unfinished |= current.keys() > named.keys()
     return _known(delivery, found, file, proof, current, mirrored_folder_id)
 
 
-def is_ours_still(context: Context, file: File) -> bool:
-    """Whether the file's content is the one that its own marker names: no person has touched it."""
+def is_unedited(context: Context, file: File) -> bool:
+    """Whether the content has the sha256 of the file's own properties: no person edited it."""
     sha256 = file.sha256_checksum or _sha256(context, file)
     return bool(sha256) and sha256 == file.properties.get(markers.SHA256)
 
@@ -72,7 +74,7 @@ def extras(
 ) -> dict[str, str]:
     """Return name → id of results of a later revision that lie in the delivery and that nobody knows.
 
-    A person's copy bears our marks too, but those of a revision that was finished.
+    A copy made by a person has our properties, too, but with the number of a finished revision.
     """
     return {
         child.name: child.file_id
@@ -85,8 +87,10 @@ def extras(
 
 
 def later_than(delivery: Delivery, revision: int) -> list[File]:
-    """Return what lies in the delivery and is marked with a later revision."""
-    return [child for child in delivery.children if _is_ours(child, delivery) and _revision(child) > revision]
+    """Return the items in the delivery whose properties name a later revision."""
+    return [
+        child for child in delivery.children if _may_belong(child, delivery) and _revision(child) > revision
+    ]
 
 
 def _revision(file: File) -> int:
@@ -94,8 +98,8 @@ def _revision(file: File) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def _is_ours(file: File | None, delivery: Delivery) -> bool:
-    """Whether the delivery may own the id: a manifest that a person wrote into must not give us other people's files."""
+def _may_belong(file: File | None, delivery: Delivery) -> bool:
+    """Whether the file may be a result of the delivery: an edited manifest must not claim files of other people."""
     return file is None or markers.belongs(file.properties, delivery.series_tag)
 
 
@@ -106,7 +110,7 @@ def _manifest_of(delivery: Delivery) -> File | None:
     found = [
         file
         for file in delivery.children
-        if file.name == manifest.NAME and file.is_blob and _is_ours(file, delivery)
+        if file.name == manifest.NAME and file.is_blob and _may_belong(file, delivery)
     ]
     return max(found, key=lambda file: (_revision(file), file.created_time), default=None)
 
@@ -120,7 +124,7 @@ def _read(context: Context, file_id: str, series_tag: str) -> Manifest | None:
     except NotAManifest as exc:
         logger.warning("The manifest {} cannot be read: {}", file_id, exc)
         return None
-    if markers.series_mark(found.study_instance_uid, found.series_instance_uid) != series_tag:
+    if markers.series_tag_of(found.study_instance_uid, found.series_instance_uid) != series_tag:
         logger.warning("The manifest {} belongs to another series than its folder", file_id)
         return None
     return found
@@ -167,7 +171,7 @@ def _prove(context: Context, delivery: Delivery, found: Manifest, named: Mapping
         proof.files[file_id] = seen
         if seen is None or not markers.belongs(seen.properties, delivery.series_tag):
             continue
-        if is_ours_still(context, seen):
+        if is_unedited(context, seen):
             proof.known_contents.append((file_id, seen.md5_checksum))
             if file_id in named_sha256 and seen.properties.get(markers.SHA256) != named_sha256[file_id]:
                 proof.unfinished = True

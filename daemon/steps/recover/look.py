@@ -107,13 +107,17 @@ class Look:
             raise Transient(Code.LISTING_AGED, f"the listing of {folder_id} took too long") from exc
         except Refused as exc:
             folder = self._folders.get(folder_id)
-            if exc.scope not in (Scope.ITEM, Scope.FOLDER) or folder is None or markers.is_ours(folder):
+            if (
+                exc.scope not in (Scope.ITEM, Scope.FOLDER)
+                or folder is None
+                or markers.is_made_by_service(folder)
+            ):
                 raise
             logger.warning("The folder {} of the output cannot be listed: {}", folder_id, exc.code)
             return []
 
     def _note(self, file: File) -> None:
-        if markers.is_ours(file):
+        if markers.is_made_by_service(file):
             self._seen[file.file_id] = file
 
     def _find_staging(self) -> None:
@@ -129,7 +133,7 @@ class Look:
 
     def _list_staging(self, root_id: str) -> None:
         for file in self._children(root_id):
-            if markers.is_ours(file):
+            if markers.is_made_by_service(file):
                 self._note(file)
                 self.staged.append(file)
 
@@ -156,7 +160,7 @@ class Look:
             self._todo.append(lambda: self._list_folder(folder.file_id))
 
     def _list_delivery(self, folder: File) -> None:
-        children = tuple(file for file in self._children(folder.file_id) if markers.is_ours(file))
+        children = tuple(file for file in self._children(folder.file_id) if markers.is_made_by_service(file))
         for file in children:
             self._note(file)
         self.deliveries.append(Delivery(folder, children))
@@ -177,8 +181,10 @@ class Look:
         if not self._was_delivered(folder):
             return
         children = self._children(folder.file_id, trashed=True)
-        ours = tuple(file for file in children if markers.is_ours(file) and not file.explicitly_trashed)
-        self.deliveries.append(Delivery(folder, ours, trashed=True))
+        results = tuple(
+            file for file in children if markers.is_made_by_service(file) and not file.explicitly_trashed
+        )
+        self.deliveries.append(Delivery(folder, results, trashed=True))
 
     def _was_delivered(self, folder: File) -> bool:
         """Whether it lay in the output: what lies in staging was given up by us, what lies elsewhere is not ours."""

@@ -17,7 +17,7 @@ from daemon.rules.outcomes import Abandoned
 from daemon.steps.context import Context
 from daemon.steps.deliver import held
 from daemon.steps.deliver.folders import STAGING
-from daemon.steps.recover.evidence import examine, extras, is_ours_still, later_than, look
+from daemon.steps.recover.evidence import examine, extras, is_unedited, later_than, look
 from daemon.steps.recover.look import Delivery, Look
 
 YOUNG_S = 600.0
@@ -138,7 +138,7 @@ class Rebuild:
 
     def _examine(self, series_id: int | None, delivery: Delivery, look: Look) -> None:
         ledger, folder_id = self._context.ledger, delivery.folder.file_id
-        found = examine(self._context, delivery, self._home(delivery.folder, look))
+        found = examine(self._context, delivery, self._mirrored_folder(delivery.folder, look))
         if found is None:
             if series_id is None and not delivery.trashed:
                 logger.warning("The delivery {} has no readable manifest", folder_id)
@@ -152,7 +152,7 @@ class Rebuild:
         elif series_id is not None:
             self._learn(series_id, delivery)
 
-    def _home(self, folder: File, look: Look) -> str:
+    def _mirrored_folder(self, folder: File, look: Look) -> str:
         """Return the source folder that the delivery mirrors; empty where a person moved it: nobody knows."""
         places = self._context.places
         return places.source_id if places.output_id in folder.parents else look.mirrored(folder)
@@ -179,7 +179,7 @@ class Rebuild:
             for child in later_than(delivery, series.delivered_n)
             if (file := look(self._context, child.file_id)) is not None
         ]
-        untouched = [file for file in later if is_ours_still(self._context, file)]
+        untouched = [file for file in later if is_unedited(self._context, file)]
         contents = [
             (file.file_id, file.md5_checksum)
             for file in untouched

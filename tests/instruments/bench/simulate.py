@@ -113,7 +113,7 @@ def simulate(case: Case) -> list[Tail]:
                 plan(now + wait_s + chance.random() * LATE_S, "ask", kind)
                 continue
             latency_s = bars.LATENCY_S + chance.uniform(-bars.JITTER_S, bars.JITTER_S)
-            plan(now + latency_s, "arrive", lanes.go(kind, now))
+            plan(now + latency_s, "arrive", lanes.count(kind, now))
         elif what == "arrive":
             assert isinstance(about, Ticket)
             taken, step = server.takes(about.kind, now), server.step(now)

@@ -58,9 +58,9 @@ def test_the_writes_of_one_delivery_go_together():
     one = lanes()
     for _ in range(8):
         assert one.wait_s("create", 0.0) == 0
-        one.accepted(one.go("create", 0.0), 0.0)
+        one.accepted(one.count("create", 0.0), 0.0)
     for _ in range(2):
-        one.go("create", 0.0)
+        one.count("create", 0.0)
 
     assert one.wait_s("create", 0.0) > 0
 
@@ -70,7 +70,7 @@ def test_what_drive_documents_is_reached_within_seconds():
     one, now = lanes(), 0.0
     while one.units.per_s < 325_000 / 60 * 0.999:
         now += one.wait_s("download", now)
-        one.accepted(one.go("download", now), now)
+        one.accepted(one.count("download", now), now)
 
     assert 2 < now < 6
 
@@ -85,7 +85,7 @@ def test_the_bound_holds_for_reads_and_writes_together():
         for kind in ("download", "update"):
             while (wait_s := one.wait_s(kind, now)) > 0:
                 now += wait_s
-            one.accepted(one.go(kind, now), now)
+            one.accepted(one.count(kind, now), now)
             spent += price(kind)
 
     assert spent <= 100 * (now + 2)
@@ -94,7 +94,7 @@ def test_the_bound_holds_for_reads_and_writes_together():
 class TestWhatARefusalIsAbout:
     def test_a_refused_read_slows_the_units(self):
         one = lanes()
-        one.refused(one.go("download", 10.0), 10.0, None, 1.0)
+        one.refused(one.count("download", 10.0), 10.0, None, 1.0)
 
         assert one.wait_s("download", 10.0) > 0
         assert one.wait_s("create", 10.0) > 0
@@ -102,7 +102,7 @@ class TestWhatARefusalIsAbout:
     def test_a_refused_write_does_not_slow_reads(self):
         """The 750 GB day speaks as a rate limit on uploads; downloads must go on."""
         one = lanes()
-        one.refused(one.go("create", 10.0), 10.0, 600.0, 1.0)
+        one.refused(one.count("create", 10.0), 10.0, 600.0, 1.0)
 
         assert one.wait_s("download", 10.0) == 0
         assert one.wait_s("chunk", 10.0) == 600
@@ -110,7 +110,7 @@ class TestWhatARefusalIsAbout:
     def test_a_refused_chunk_pauses_uploads_and_counts_for_nothing(self):
         one = lanes()
         before = one.writes.recent_per_s(10.0)
-        one.refused(one.go("chunk", 10.0), 10.0, None, 1.0)
+        one.refused(one.count("chunk", 10.0), 10.0, None, 1.0)
 
         assert one.wait_s("create", 10.0) > 0
         assert one.wait_s("download", 10.0) == 0
@@ -119,7 +119,7 @@ class TestWhatARefusalIsAbout:
     def test_a_write_that_is_refused_with_the_reads_is_no_word_about_writes(self):
         one = lanes()
         before = one.writes.per_s
-        read, write = one.go("download", 10.0), one.go("create", 10.0)
+        read, write = one.count("download", 10.0), one.count("create", 10.0)
         one.refused(read, 10.1, None, 1.0)
         one.refused(write, 10.1, None, 1.0)
 
@@ -128,27 +128,27 @@ class TestWhatARefusalIsAbout:
 
     def test_a_second_refused_write_without_a_refused_read_is(self):
         one = lanes()
-        one.refused(one.go("download", 10.0), 10.0, None, 1.0)
-        one.refused(one.go("create", 10.5), 10.6, None, 1.0)
+        one.refused(one.count("download", 10.0), 10.0, None, 1.0)
+        one.refused(one.count("create", 10.5), 10.6, None, 1.0)
         assert one.writes.paused_until <= 10.6
-        one.refused(one.go("create", 10.8), 10.9, None, 1.0)
+        one.refused(one.count("create", 10.8), 10.9, None, 1.0)
 
         assert one.writes.paused_until > 10.9
 
     def test_a_refused_read_in_between_clears_the_writes(self):
         one = lanes()
         for now in (10.0, 20.0):
-            one.refused(one.go("download", now), now, None, 1.0)
-            one.refused(one.go("create", now + 0.5), now + 0.6, None, 1.0)
+            one.refused(one.count("download", now), now, None, 1.0)
+            one.refused(one.count("create", now + 0.5), now + 0.6, None, 1.0)
 
         assert one.writes.paused_until <= 20.6
 
     def test_chunks_are_no_cheap_writes(self):
         """Their number would make writes look cheap, and a limit be tried too often."""
         one = lanes()
-        one.go("create", 10.0)
+        one.count("create", 10.0)
         for _ in range(100):
-            one.go("chunk", 10.0)
+            one.count("chunk", 10.0)
 
         assert one.writes.mean_units == 1
 
@@ -162,14 +162,14 @@ class TestWhatARefusalIsAbout:
                 if (wait_s := one.wait_s("create", now)) > 0:
                     now += wait_s
                     continue
-                going = one.go("create", now)
+                ticket = one.count("create", now)
                 level, filled_at = min(6.0, level + (now - filled_at) * 3.0), now
                 if level >= 1.0:
                     level -= 1.0
-                    one.accepted(going, now + 0.1)
+                    one.accepted(ticket, now + 0.1)
                     left -= 1
                 else:
-                    one.refused(going, now + 0.1, None, 1.0)
+                    one.refused(ticket, now + 0.1, None, 1.0)
                     refused += 1
                 now += 0.05
 
@@ -183,10 +183,10 @@ class TestWhatARefusalIsAbout:
             rate.limit_per_s = rate.per_s
         for now in range(20):
             for _ in range(10):
-                one.go("download", float(now))
+                one.count("download", float(now))
             for _ in range(2):
-                one.go("create", float(now))
-        one.refused(one.go("create", 20.0), 20.0, None, 1.0)
+                one.count("create", float(now))
+        one.refused(one.count("create", 20.0), 20.0, None, 1.0)
 
         assert one.writes.paused_until > 20
         assert one.units.paused_until <= 20
@@ -204,7 +204,7 @@ class TestWhatARefusalIsAbout:
                 # Whose turn it is, is not the subject here: the reader comes a little late.
                 ends[kind] = now + wait_s + (0.002 if kind == "download" else 0.0)
                 continue
-            going = one.go(kind, now)
+            ticket = one.count(kind, now)
             ends[kind] = now = now + 0.01
             units = price(kind)
             taken = (
@@ -215,9 +215,9 @@ class TestWhatARefusalIsAbout:
             taken = taken and (kind == "download" or writes.take(1, 2.0, now))
             counts[kind, taken] += now > 240
             if taken:
-                one.accepted(going, now)
+                one.accepted(ticket, now)
             else:
-                one.refused(going, now, None, 1.0)
+                one.refused(ticket, now, None, 1.0)
 
         assert 0.85 * 240 <= counts["create", True] <= 240 + 10
         left = (325_000 / 60 * 120 - 240 * 50) / 200
@@ -226,12 +226,12 @@ class TestWhatARefusalIsAbout:
 
 
 class TestTurns:
-    def had(self, turns: FairShare, lane: Lane, rounds: int, units: dict[Lane, float]) -> float:
+    def had(self, share: FairShare, lane: Lane, rounds: int, units: dict[Lane, float]) -> float:
         """Let whoever is first go; return the lane's part of all units."""
         total = dict.fromkeys(Lane, 0.0)
         for _ in range(rounds):
-            first = turns.first()
-            turns.goes(first, units[first])
+            first = share.first()
+            share.count(first, units[first])
             total[first] += units[first]
         return total[lane] / sum(total.values())
 
@@ -244,9 +244,9 @@ class TestTurns:
 
     def test_an_idle_hour_of_uploads_saves_nothing_up(self):
         """Else results of a long night would stop the intake of the morning."""
-        turns = FairShare()
+        share = FairShare()
         for _ in range(1000):
-            turns.goes(Lane.READS, 200)
-        part = self.had(turns, Lane.WRITES, 100, {Lane.READS: 200, Lane.WRITES: 50})
+            share.count(Lane.READS, 200)
+        part = self.had(share, Lane.WRITES, 100, {Lane.READS: 200, Lane.WRITES: 50})
 
         assert part < 0.3

@@ -409,7 +409,7 @@ def test_a_kept_session_that_is_gone_is_not_one_of_the_three_tries(server, endpo
 @pytest.mark.parametrize(
     "other",
     [
-        pytest.param({"started_epoch_s": time.time() - transfers.SESSION_LIFE_S - 60}, id="old"),
+        pytest.param({"started_epoch_s": time.time() - transfers.SESSION_MAX_AGE_S - 60}, id="old"),
         pytest.param({"size_bytes": 5}, id="size"),
         pytest.param({"md5_checksum": "other"}, id="md5"),
         pytest.param({"request_key": "other"}, id="request"),

@@ -63,8 +63,8 @@ def test_everything_we_make_is_known_again(world: DeliveryWorld) -> None:
 
     ours = [world.drive.get(world.ledger.series.get(series_id).delivery_folder_id)]
     ours += [*world.results(series_id).values(), *world.children(world.output_id)]
-    assert all(markers.is_ours(file) for file in ours)
-    assert not markers.is_ours(world.drive.get(world.exam_id))
+    assert all(markers.is_made_by_service(file) for file in ours)
+    assert not markers.is_made_by_service(world.drive.get(world.exam_id))
 
 
 def test_no_byte_goes_up_before_its_id_is_in_the_ledger(world: DeliveryWorld) -> None:

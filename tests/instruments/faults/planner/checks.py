@@ -24,7 +24,7 @@ MANIFEST = "manifest.json"
 
 
 def mark_of(series: int) -> str:
-    return markers.series_mark(*SERIES[series])
+    return markers.series_tag_of(*SERIES[series])
 
 
 @dataclass(frozen=True)
