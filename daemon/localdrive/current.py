@@ -1,4 +1,4 @@
-"""The request that is being answered: what happens meanwhile is noted with it."""
+"""The request that is being answered, with the facts and effects that are recorded for it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Entry = dict[str, Any]
 `units`, `status` (0: the client got none), `effects` (ids, in order), `bytes_in`, `bytes_out`. Where it applies:
 `ended_epoch_s` (missing: the server was killed meanwhile), `fault` and `rule` (its number in the script), `true_status`
 (what was really answered before the fault hid it), `refused` (``units``, ``writes``, ``day``), `reserved_ids`,
-`session` (a digest of the upload session's id: start, chunks and questions of one session bear the same)."""
+`session` (a digest of the upload session's id, the same for the start, chunks and status queries of one session)."""
 
 answering: ContextVar[Entry | None] = ContextVar("request", default=None)
-"""The request that is being answered; effects are written down under its number."""
+"""The request that is being answered; effects are recorded under its number."""
 
 
 def note(**facts: Any) -> None:
@@ -25,7 +25,7 @@ def note(**facts: Any) -> None:
 
 
 def request_number(file_id: str) -> int:
-    """Note an effect on an item; return the number of the request that has it, 0 for what people and the disk do."""
+    """Record an effect on an item; return the number of its request, 0 for what people and the disk do."""
     entry = answering.get()
     if entry is None:
         return 0
@@ -34,5 +34,5 @@ def request_number(file_id: str) -> int:
 
 
 def session_digest(session_id: str) -> str:
-    """Return what stands for an upload session: its id is a secret, whoever has it can upload."""
+    """Return a digest that names an upload session: its id is a secret, because whoever has it can upload."""
     return hashlib.sha256(session_id.encode()).hexdigest()[:12]

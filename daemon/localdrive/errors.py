@@ -67,7 +67,7 @@ class ApiError(Exception):
 
 
 def not_found(file_id: str) -> ApiError:
-    """Gone, out of sight, or a shared drive's item asked for without supportsAllDrives: one answer for all."""
+    """Deleted, not visible, or an item of a shared drive requested without supportsAllDrives: the same answer."""
     return ApiError(404, "notFound", f"File not found: {file_id}.", location="fileId")
 
 

@@ -16,13 +16,13 @@ from typing import Any
 
 
 class DriveDidNotStart(Exception):
-    """The server ended or said nothing in time; the text is what it said."""
+    """The server ended, or was not ready in time."""
 
 
 def running_server(directory: Path) -> tuple[int, str] | None:
     """Return (process id, endpoint) of the server that has this directory; None if there is none.
 
-    For servers that outlive their parent: who comes next finds, uses or ends them.
+    A server may outlive its parent; the next process uses or ends it.
     """
     hidden = directory / ".sdd-drive"
     try:
@@ -50,7 +50,7 @@ class DriveProcess:
         admin: serve `/_admin/…`.
         durable: survive the loss of power, not only of the process.
         settings: values of `daemon.localdrive.settings.Settings`.
-        die_with_parent: end when this process ends, however it ends (kill -9 included). False: live on.
+        die_with_parent: end when this process ends, however it ends (kill -9 included). False: keep running.
         log_path: where its standard error goes; None: nowhere.
     """
 
@@ -96,14 +96,14 @@ class DriveProcess:
         command += ["--watch-stdin"] * self.die_with_parent
         command += ["--settings", json.dumps(self.settings)]
         environment = {**os.environ, "SDD_DRIVE_TOKEN": self.token}
-        # The package need not be installed: it is found where this file lies.
+        # The package need not be installed: it is found beside this file.
         package_root = str(Path(__file__).resolve().parents[2])
         environment["PYTHONPATH"] = os.pathsep.join(
             filter(None, [package_root, os.environ.get("PYTHONPATH", "")])
         )
         log = self.log_path.open("ab") if self.log_path is not None else None
         try:
-            # The pipe is the thread between parent and child: whatever ends the parent closes it.
+            # The pipe ties the child to its parent: the end of the parent, whatever the cause, closes it.
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE if self.die_with_parent else subprocess.DEVNULL,
@@ -145,7 +145,7 @@ class DriveProcess:
         return self._process is not None and self._process.poll() is None
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """End it in order; kill it if it does not."""
+        """Stop it in order; kill it if it does not end in time."""
         if self._process is None:
             return
         if self._process.poll() is None:
@@ -157,7 +157,7 @@ class DriveProcess:
         self._reap()
 
     def kill(self) -> None:
-        """End it as the loss of power would: at once, without a word."""
+        """Kill it at once (SIGKILL)."""
         if self._process is not None:
             self._process.kill()
             self._reap()

@@ -17,9 +17,9 @@ class Settings:
     listing_lag_s: float = 2.0
     """`files.list` shows the state before a write of the API for this long."""
     dropped_listing_lag_s: float = 0.0
-    """The same for what people do in the directory: the scanner's two looks are late enough."""
+    """The same for what people do in the directory; 0, because the scanner is late anyway."""
     search_lag_s: float = 0.0
-    """Queries other than for one parent's children lag at least so long: searches are later than listings."""
+    """Queries other than for the children of one parent lag at least this long: searches lag more than listings."""
     or_drops_parents: bool = True
     """Of several parents joined by `or` in a query, the last one's children are missing, as with the real Drive."""
     feed_lag_s: float = 1.0
@@ -49,33 +49,33 @@ class Settings:
     """Creates, changes, deletions and uploads begun, sustained (five seconds' worth at once); above: 403
     userRateLimitExceeded."""
     uploads_per_day_bytes: int = 0
-    """The 750 GB day: when so much went up, every upload answers 403 userRateLimitExceeded, folders do not."""
+    """The 750 GB day: after this many bytes, every upload answers 403 userRateLimitExceeded; new folders pass."""
     upload_day_s: float = 86400.0
-    """So long after the limit was reached uploads pass again (or when `/_admin/quota` is reset)."""
+    """This long after the limit was reached, uploads pass again (or when `/_admin/quota` is reset)."""
     latency_s: float = 0.0
-    """Before each request is looked at; give or take an evenly spread `latency_jitter_s`, seeded."""
+    """Wait before each request; plus or minus a uniform, seeded `latency_jitter_s`."""
     latency_jitter_s: float = 0.0
     upload_bytes_per_s: float = 0.0
     """Bodies of requests, all connections together; 0: unlimited."""
     download_bytes_per_s: float = 0.0
     """Bodies of answers, all connections together; 0: unlimited."""
     seed: int = 0
-    """Of everything that is left to chance: rules with a probability, where a bit flips, the jitter."""
+    """Seed of everything random: rules with a probability, where a bit flips, the jitter."""
     small_upload_bytes: int = 5 * 1024 * 1024
-    """Simple and multipart uploads above are refused. So says the guide; rclone sends up to 8 MiB, and it works."""
+    """Larger simple and multipart uploads are refused. The limit is the guide's; in practice rclone sends up to 8 MiB."""
     session_life_s: float = 7 * 86400.0
     keep_bytes_of_chunk: int = 0
-    """A chunk of an upload keeps at most this many of its bytes (multiple of 256 KiB): the rest "got lost"."""
+    """At most this many bytes of an upload chunk are kept (a multiple of 256 KiB); the rest is dropped. 0: all."""
     feed_page_max: int = 1000
-    """The feed's pages hold at most this many entries, whatever was asked for."""
+    """Pages of the feed hold at most this many entries, whatever `pageSize` says."""
     feed_empty_pages: int = 0
-    """So many of the next answers of the feed are empty pages with a nextPageToken."""
+    """This many of the next answers of the feed are empty pages with a nextPageToken."""
     oldest_page_token: int = 0
     """Tokens of the feed below this are refused, as if they had grown too old."""
     list_token_epoch: int = 0
     """Tokens of `files.list` made under another epoch are refused."""
     public_endpoint: str = ""
-    """What the addresses of upload sessions begin with, for a server behind a TLS proxy; empty: where it was asked."""
+    """The start of upload session URIs, for a server behind a TLS proxy; empty: the address of the request."""
     account_email: str = "me@localdrive.test"
 
     def change(self, values: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Values that people give to named fields, in scripts and over `/_admin/`: do they fit? No I/O."""
+"""Checks the values of named fields that come from fault scripts and `/_admin/`. No I/O."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 def checked(
     values: Mapping[str, Any],
-    usual: Mapping[str, Any],
+    defaults: Mapping[str, Any],
     choices: Mapping[str, Collection[str]],
     *,
     what: str = "key",
@@ -16,21 +16,21 @@ def checked(
     """Return the values in the types of their fields.
 
     Args:
-        usual: field → a value of its type; a whole number will do for a fraction, nothing else for anything else.
+        defaults: field → a value of its type. An integer is accepted for a float; otherwise the types must be equal.
         choices: field → the texts that it may hold.
-        what: what a field is called in a complaint.
+        what: the word for a field in error messages.
     Raises:
         ValueError: an unknown field, a wrong type, or none of the choices.
     """
     found = {}
     for key, value in values.items():
-        if key not in usual:
+        if key not in defaults:
             raise ValueError(f"unknown {what} {key}")
-        wanted = type(usual[key])
-        if wanted is float and type(value) is int:
+        expected = type(defaults[key])
+        if expected is float and type(value) is int:
             value = float(value)
-        if type(value) is not wanted:
-            raise ValueError(f"wrong type for {key}: {wanted.__name__} is wanted")
+        if type(value) is not expected:
+            raise ValueError(f"wrong type for {key}: {expected.__name__} is expected")
         if key in choices and value not in choices[key]:
             raise ValueError(f"{key} is one of {', '.join(filter(None, choices[key]))}")
         found[key] = value

@@ -182,7 +182,7 @@ def test_a_new_folder_under_an_old_inode_number_is_not_the_old_folder(tmp_path: 
     ]
     walk = Walk(rows)
     walk.folder(str(tmp_path), "root")
-    found = walk.findings()
+    found = walk.differences()
 
     assert [entry.name for entry in found.new_folders] == ["new"]
     assert (found.moved, found.missing) == ([], {"old"})

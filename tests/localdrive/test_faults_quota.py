@@ -1,4 +1,4 @@
-"""What is refused for its amount: units, writes a second, bytes a day, children of a folder; and the slow line."""
+"""What is refused for its amount: units, writes a second, bytes a day, children of a folder; and the slow link."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.localdrive.server.line import Line
+from daemon.localdrive.server.link import Link
 from daemon.localdrive.server.quota import Bucket, Meters
 from daemon.localdrive.settings import Settings
 from daemon.localdrive.store.store import Store
@@ -207,7 +207,7 @@ class TestFolders:
         assert answers[1].reason == "teamDriveFileLimitExceeded"
 
 
-class TestLine:
+class TestLink:
     def took(self, bench: Bench, file_id: str) -> float:
         started = time.monotonic()
         assert download(bench.server, file_id).status == 200
@@ -228,9 +228,9 @@ class TestLine:
                 slept.append(seconds)
 
             settings = Settings(latency_s=0.1, latency_jitter_s=0.05, seed=seed)
-            line = Line(settings, sleep)
+            link = Link(settings, sleep)
             for _ in range(20):
-                asyncio.run(line.wait_for_answer())
+                asyncio.run(link.wait_for_answer())
             rows.append(slept)
 
         assert rows[0] == rows[1] != rows[2]

@@ -128,7 +128,7 @@ class TestText:
 
         said = str(caught.value)
         for problem in (
-            "unknown key other", "seed is a whole number", "unknown setting latncy_s",
+            "unknown key other", "seed must be an integer", "unknown setting latncy_s",
             "fault 1: unknown action explode", "fault 2: unknown key pth", "fault 3: path is no regular expression",
             "fault 4: wrong type for times", "fault 5: probability", "fault 6: framing is one of",
         ):  # fmt: skip

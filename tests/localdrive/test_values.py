@@ -24,7 +24,7 @@ def test_a_whole_number_will_do_for_a_fraction() -> None:
     ("values", "said"),
     [
         ({"other": 1}, "unknown field other"),
-        ({"wait_s": "1"}, "wrong type for wait_s: float is wanted"),
+        ({"wait_s": "1"}, "wrong type for wait_s: float is expected"),
         ({"wait_s": True}, "wrong type for wait_s"),
         ({"times": 1.5}, "wrong type for times"),
         ({"times": True}, "wrong type for times"),

@@ -12,12 +12,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from daemon.localdrive import errors
-from daemon.localdrive.api import lies, media
+from daemon.localdrive.api import distortions, media
 from daemon.localdrive.api.batch import batch
 from daemon.localdrive.api.bodies import read_json
 from daemon.localdrive.api.changes import Feed
 from daemon.localdrive.api.fields import apply, selection
-from daemon.localdrive.api.listing import Listing, flag, whole_number
+from daemon.localdrive.api.listing import Listing, flag, integer
 from daemon.localdrive.api.metadata import check_body
 from daemon.localdrive.api.oauth import OAuth
 from daemon.localdrive.api.resources import Resources
@@ -52,8 +52,8 @@ class Api:
         self.feed = Feed(drive)
         self.uploads = Uploads(drive)
         self.revisions = Revisions(drive)
-        self._file_pages = lies.Pages("files", "FileList")
-        self._change_pages = lies.Pages("changes", "ChangeList")
+        self._file_pages = distortions.Pages("files", "FileList")
+        self._change_pages = distortions.Pages("changes", "ChangeList")
 
     def resources(self, request: Request) -> Resources:
         return Resources(self.drive.tree, caller_of(request).email or self.drive.settings.account_email)
@@ -71,7 +71,7 @@ class Api:
         return self._reduced(request, "About", self.resources(request).about(limit))
 
     async def drives_list(self, request: Request) -> Response:
-        whole_number(request.query_params, "pageSize", 10, 1, 100)
+        integer(request.query_params, "pageSize", 10, 1, 100)
         shown = [self.resources(request).shared_drive(row) for row in self.drive.store.drives()]
         return self._reduced(request, "DriveList", {"kind": "drive#driveList", "drives": shown})
 
@@ -90,15 +90,15 @@ class Api:
             params,
             caller_of(request),
             self.resources(request),
-            lag_s=lies.lag_of(request),
-            choose_dropped=lies.dropped_of(request),
+            lag_s=distortions.lag_of(request),
+            choose_dropped=distortions.dropped_of(request),
         )
         here = self.listing.token(params, self.listing.offset(params))
-        return JSONResponse(self._file_pages.bend(request, page, lambda: here))
+        return JSONResponse(self._file_pages.distorted(request, page, lambda: here))
 
     def _file(self, request: Request, item: Item) -> Response:
-        wanted = selection("File", request.query_params.get("fields", ""))
-        return JSONResponse(lies.one_item(request, self.resources(request).file(item, wanted)))
+        selected = selection("File", request.query_params.get("fields", ""))
+        return JSONResponse(distortions.one_item(request, self.resources(request).file(item, selected)))
 
     async def files_get(self, request: Request) -> Response:
         item = self.drive.find(request.path_params["file_id"], caller_of(request))
@@ -178,7 +178,7 @@ class Api:
 
     async def generate_ids(self, request: Request) -> Response:
         params = request.query_params
-        count = whole_number(params, "count", 10, 1, 1000)
+        count = integer(params, "count", 10, 1, 1000)
         kind = params.get("type", "files")
         if kind not in {"files", "shortcuts"}:
             raise errors.invalid("type")
@@ -221,24 +221,27 @@ class Api:
     # ── feed and revisions
 
     async def start_token(self, request: Request) -> Response:
-        value = self.feed.start_token(request.query_params, caller_of(request), lies.lag_of(request))
+        value = self.feed.start_token(request.query_params, caller_of(request), distortions.lag_of(request))
         return self._reduced(request, "StartPageToken", value)
 
     async def changes_list(self, request: Request) -> Response:
         params = request.query_params
-        page = self.feed.page(params, caller_of(request), self.resources(request), lies.lag_of(request))
-        return JSONResponse(self._change_pages.bend(request, page, lambda: params["pageToken"]))
+        page = self.feed.page(
+            params, caller_of(request), self.resources(request), distortions.lag_of(request)
+        )
+        return JSONResponse(self._change_pages.distorted(request, page, lambda: params["pageToken"]))
 
     async def revisions_list(self, request: Request) -> Response:
         item = self._shared_drive_too(request)
         shown = [
-            self.resources(request).revision(row) for row in self.revisions.all(item, lies.lag_of(request))
+            self.resources(request).revision(row)
+            for row in self.revisions.all(item, distortions.lag_of(request))
         ]
         return self._reduced(request, "RevisionList", {"kind": "drive#revisionList", "revisions": shown})
 
     async def revisions_get(self, request: Request) -> Response:
         item = self._shared_drive_too(request)
-        row = self.revisions.one(item, request.path_params["revision_id"], lies.lag_of(request))
+        row = self.revisions.one(item, request.path_params["revision_id"], distortions.lag_of(request))
         if request.query_params.get("alt") != "media":
             return self._reduced(request, "Revision", self.resources(request).revision(row))
         self._may_download(item)
@@ -321,10 +324,14 @@ def make_app(api: Api, more: list[BaseRoute], lifespan: Callable[[Any], Any]) ->
     return app
 
 
-def batch_route(whole: Callable[[], Any]) -> Route:
-    """Return the batch endpoint; `whole` gives the application with its gate, which every inner call passes."""
+def batch_route(gated_app: Callable[[], Any]) -> Route:
+    """Return the batch endpoint.
+
+    Args:
+        gated_app: returns the application with its gate; every inner call passes it.
+    """
 
     async def handler(request: Request) -> Response:
-        return await batch(request, whole())
+        return await batch(request, gated_app())
 
     return Route("/batch/drive/v3", handler, methods=["POST"])

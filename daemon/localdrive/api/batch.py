@@ -1,4 +1,4 @@
-"""The batch endpoint: up to 100 calls in one body, each passing the gate as if it had come alone."""
+"""The batch endpoint: up to 100 calls in one body, each passing the gate like a request of its own."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _MAX_URL = 8000
 
 
 async def batch(request: Request, app: ASGIApp) -> Response:
-    """Answer each part in turn; the whole is 200 whatever the parts say."""
+    """Answer each part in turn. The batch itself is 200, whatever its parts answer."""
     boundary = boundary_of(request.headers.get("content-type", ""))
     parts = split_multipart(await read_small(request, 20 << 20), boundary)
     if len(parts) > _MAX_CALLS:
         raise errors.bad_request("The batch request exceeds the limit of 100 calls.")
-    mark = "batch_" + secrets.token_urlsafe(16)
+    boundary_out = "batch_" + secrets.token_urlsafe(16)
     out: list[bytes] = []
     for headers, content in parts:
         status, answer_headers, body = await _call(request, app, content)
-        head = f"--{mark}\r\nContent-Type: application/http\r\n"
+        head = f"--{boundary_out}\r\nContent-Type: application/http\r\n"
         if "content-id" in headers:
             head += f"Content-ID: <response-{headers['content-id'].strip('<>')}>\r\n"
         head += f"\r\nHTTP/1.1 {status} {'OK' if status < 400 else 'Error'}\r\n"
         head += "".join(f"{k}: {v}\r\n" for k, v in answer_headers) + "\r\n"
         out.append(head.encode("latin-1") + body + b"\r\n")
-    out.append(f"--{mark}--\r\n".encode())
-    return Response(b"".join(out), media_type=f"multipart/mixed; boundary={mark}")
+    out.append(f"--{boundary_out}--\r\n".encode())
+    return Response(b"".join(out), media_type=f"multipart/mixed; boundary={boundary_out}")
 
 
 async def _call(request: Request, app: ASGIApp, content: bytes) -> tuple[int, list[tuple[str, str]], bytes]:

@@ -1,4 +1,4 @@
-"""Bytes coming in: bodies of requests, whole and bounded; multipart bodies taken apart."""
+"""Request bodies: read completely up to a limit; multipart bodies split into their parts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _METADATA_BYTES = 1024 * 1024
 
 
 async def read_small(request: Request, limit: int) -> bytes:
-    """Return the whole body.
+    """Return the complete body.
 
     Raises:
         ApiError: 413 beyond `limit`; 400 if the connection ended early.
@@ -65,12 +65,12 @@ def split_multipart(body: bytes, boundary: bytes) -> list[tuple[dict[str, str], 
 
     Bytes are taken as they are: a line ending before a boundary belongs to the boundary, no other is touched.
     """
-    mark = b"--" + boundary
-    start = body.find(mark)
+    delimiter = b"--" + boundary
+    start = body.find(delimiter)
     if start < 0:
         raise errors.bad_request("Malformed multipart body.")
-    eol = b"\r\n" if body[start + len(mark) :].lstrip(b" \t").startswith(b"\r\n") else b"\n"
-    pieces = (eol + body[start:]).split(eol + mark)[1:]
+    eol = b"\r\n" if body[start + len(delimiter) :].lstrip(b" \t").startswith(b"\r\n") else b"\n"
+    pieces = (eol + body[start:]).split(eol + delimiter)[1:]
     if not pieces or not pieces[-1].startswith(b"--"):
         raise errors.bad_request("Malformed multipart body.")
     found = []

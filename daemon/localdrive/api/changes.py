@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from daemon.localdrive import errors
 from daemon.localdrive.api.fields import apply, selection
-from daemon.localdrive.api.listing import flag, whole_number
+from daemon.localdrive.api.listing import flag, integer
 from daemon.localdrive.api.resources import Resource, Resources
 from daemon.localdrive.store.drive import USER_LOG, Drive
 from daemon.localdrive.store.items import iso
@@ -18,7 +18,7 @@ from daemon.localdrive.store.rules import Caller
 
 
 class Feed:
-    """Answers from the index's change log."""
+    """Answers from the change log of the index."""
 
     def __init__(self, drive: Drive) -> None:
         self._drive = drive
@@ -47,16 +47,16 @@ class Feed:
     def page(
         self, params: Mapping[str, str], caller: Caller, resources: Resources, lag_s: float = 0.0
     ) -> Resource:
-        """Return one page of entries, oldest first; as it was `lag_s` ago, if the settings do not ask for more.
+        """Return one page of entries, oldest first, as it was `lag_s` ago; a longer lag in the settings wins.
 
         Raises:
             ApiError: 400 required or invalid at `pageToken`; 404 on a shared drive that is gone.
         """
-        wanted = selection("ChangeList", params.get("fields", ""))
+        selected = selection("ChangeList", params.get("fields", ""))
         text = params.get("pageToken", "")
         if not text:
             raise errors.required("pageToken")
-        page_size = whole_number(params, "pageSize", 100, 1, 10**9)
+        page_size = integer(params, "pageSize", 100, 1, 10**9)
         log = self._log(params, caller)
         included = flag(params, "includeItemsFromAllDrives")
         if (included or log != USER_LOG) and not (included and caller.all_drives):
@@ -71,7 +71,7 @@ class Feed:
         if settings.feed_empty_pages > 0:
             settings.feed_empty_pages -= 1
             body["nextPageToken"] = text
-            return dict(apply(body, wanted))
+            return dict(apply(body, selected))
         limit = min(page_size, 1000, settings.feed_page_max)
         end = max(self._next_seq(log, lag_s), token)
         rows = [row for row in store.changes(log, token, limit + 1) if row[0] < end]
@@ -82,8 +82,8 @@ class Feed:
         else:
             body["newStartPageToken"] = str(end)
         keep_removed = params.get("includeRemoved", "true").lower() != "false"
-        each = wanted.get("changes", wanted.get("*", {}))
-        file_wanted = each.get("file", each.get("*", {})) if each else {}
+        each = selected.get("changes", selected.get("*", {}))
+        file_selected = each.get("file", each.get("*", {})) if each else {}
         for _, file_id, kind, removed, epoch_s in rows:
             entry = self._entry(file_id, kind, removed, epoch_s)
             if entry["removed"] and not keep_removed:
@@ -96,9 +96,9 @@ class Feed:
             elif not entry["removed"] and (not each or "file" in each or "*" in each):
                 item = store.get(file_id)
                 if item is not None:
-                    entry["file"] = resources.file(item, file_wanted)
+                    entry["file"] = resources.file(item, file_selected)
             body["changes"].append(entry)
-        return dict(apply(body, wanted))
+        return dict(apply(body, selected))
 
     def _entry(self, file_id: str, kind: str, removed: bool, epoch_s: float) -> Resource:
         entry: Resource = {

@@ -13,7 +13,7 @@ from daemon.localdrive.api.schema import OPEN, SCHEMAS
 from daemon.localdrive.errors import ApiError, invalid_parameter
 
 Selection = dict[str, "Selection"]
-"""Field name to what is wanted of it; an empty mapping wants all of it. The key ``*`` wants every field."""
+"""Field name → its own selection; an empty mapping selects all of it. The key ``*`` selects every field."""
 
 _TOKEN = re.compile(r"\s*([A-Za-z0-9_$.\-]+|[*,()/])")
 
@@ -106,21 +106,21 @@ def _inner(name: str, known: Any) -> Any:
     return SCHEMAS[inner] if isinstance(inner, str) and inner in SCHEMAS else inner
 
 
-def apply(value: Any, wanted: Selection) -> Any:
-    """Return `value` reduced to what is wanted."""
-    if not wanted or ("*" in wanted and not wanted["*"]):
+def apply(value: Any, selected: Selection) -> Any:
+    """Return `value` reduced to the selected fields."""
+    if not selected or ("*" in selected and not selected["*"]):
         return value
     if isinstance(value, list):
-        return [apply(item, wanted) for item in value]
+        return [apply(item, selected) for item in value]
     if not isinstance(value, dict):
         return value
-    if "*" in wanted:
-        return {key: apply(item, wanted["*"]) for key, item in value.items()}
-    return {key: apply(value[key], below) for key, below in wanted.items() if key in value}
+    if "*" in selected:
+        return {key: apply(item, selected["*"]) for key, item in value.items()}
+    return {key: apply(value[key], below) for key, below in selected.items() if key in value}
 
 
-def names(wanted: Selection, known: str) -> list[str]:
-    """Return the top field names wanted of the schema `known`, so that the rest need not be computed."""
-    if not wanted or "*" in wanted:
+def names(selected: Selection, known: str) -> list[str]:
+    """Return the selected top-level fields of schema `known`, so that only these are computed."""
+    if not selected or "*" in selected:
         return list(SCHEMAS[known])
-    return list(wanted)
+    return list(selected)

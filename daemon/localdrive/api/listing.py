@@ -1,4 +1,4 @@
-"""`files.list`: which items, in which order, which page; and how late it is allowed to be."""
+"""`files.list`: which items, in which order, which page; and how far it lags behind recent writes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def flag(params: Mapping[str, str], name: str) -> bool:
     return value == "true"
 
 
-def whole_number(params: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+def integer(params: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
     """Return an integer parameter between `low` and `high`; 400 outside, where the schema promises "coerced"."""
     text = params.get(name)
     if text is None:
@@ -75,12 +75,12 @@ def whole_number(params: Mapping[str, str], name: str, default: int, low: int, h
 
 
 class Listing:
-    """Answers `files.list` from the index and the memory of how it looked a moment ago."""
+    """Answers `files.list` from the index and from the earlier versions of recently written items."""
 
     def __init__(self, drive: Drive) -> None:
         self._drive = drive
         self._kept: dict[Hashable, list[str]] = {}
-        """(query, folders left out, writes so far) → ids in order: good as long as nothing is written."""
+        """(query, folders left out, number of writes) → ids in order. Valid until the next write."""
 
     def page(
         self,
@@ -94,28 +94,28 @@ class Listing:
         """Return one page.
 
         Args:
-            lag_s: show what was there so long ago, if the settings do not ask for more.
+            lag_s: show the state of so many seconds ago; a longer lag in the settings wins.
             choose_dropped: given the parents a query names, returns those whose children are missing.
 
         Raises:
             ApiError: 400 on a bad parameter, 403/404 on shared drives asked for wrongly, 404 on a parent that is gone.
         """
-        # One selection for the page and its items: asked for files(id) only, nothing else is computed.
-        wanted = selection("FileList", params.get("fields", ""))
-        page_size = whole_number(params, "pageSize", 100, 1, 1000)
+        # One selection for the page and its items: for files(id), nothing but the ids is computed.
+        selected = selection("FileList", params.get("fields", ""))
+        page_size = integer(params, "pageSize", 100, 1, 1000)
         belongs = self._corpora(params, caller)
         node = query.parse(params["q"]) if params.get("q", "").strip() else None
         orders = self._orders(params.get("orderBy", ""))
         start = self.offset(params)
         parent = query.single_parent(node) if node is not None else ""
         if parent:
-            # A query for the children of what is not there is refused, not answered with nothing.
+            # A query for the children of a missing folder is refused; an empty answer would be wrong.
             parent = self._drive.find(parent, replace(caller, all_drives=True)).id
         dropped = self._dropped(node, choose_dropped)
         earlier = self._earlier(parent, lag_s)
-        mark = (self._query_mark(params), dropped, self._drive.store.writes)
+        cache_key = (self._query_checksum(params), dropped, self._drive.store.writes)
         end = start + page_size
-        if not earlier and (ids := self._kept.get(mark)) is not None:
+        if not earlier and (ids := self._kept.get(cache_key)) is not None:
             total, page = len(ids), [*filter(None, map(self._drive.store.get, ids[start:end]))]
         else:
             found = self._found(node, belongs, parent, earlier, dropped)
@@ -124,25 +124,25 @@ class Listing:
                 found.sort(key=key, reverse=descending)
             total, page = len(found), found[start:end]
             if not earlier and end < total:
-                self._keep(mark, [item.id for item in found])
+                self._keep(cache_key, [item.id for item in found])
         out: Resource = {}
-        everything = not wanted or "*" in wanted
-        if everything or "kind" in wanted:
+        everything = not selected or "*" in selected
+        if everything or "kind" in selected:
             out["kind"] = "drive#fileList"
-        if everything or "incompleteSearch" in wanted:
+        if everything or "incompleteSearch" in selected:
             out["incompleteSearch"] = False
-        if everything or "files" in wanted:
-            each = wanted.get("files", wanted.get("*", {}))
+        if everything or "files" in selected:
+            each = selected.get("files", selected.get("*", {}))
             out["files"] = [resources.file(item, each) for item in page]
-        if end < total and (everything or "nextPageToken" in wanted):
+        if end < total and (everything or "nextPageToken" in selected):
             out["nextPageToken"] = self.token(params, end)
         return out
 
-    def _keep(self, mark: Hashable, ids: list[str]) -> None:
-        """Keep what was found for the pages that follow; found anew for each, a big folder would cost its square."""
+    def _keep(self, cache_key: Hashable, ids: list[str]) -> None:
+        """Keep the ids for the pages that follow. Searching again for each page takes quadratic time in a big folder."""
         while len(self._kept) >= _KEPT_AT_MOST:
             del self._kept[next(iter(self._kept))]
-        self._kept[mark] = ids
+        self._kept[cache_key] = ids
 
     def _corpora(self, params: Mapping[str, str], caller: Caller) -> Callable[[Item], bool]:
         included = flag(params, "includeItemsFromAllDrives")
@@ -259,22 +259,26 @@ class Listing:
         return [item for item in items if item.id not in earlier] + late
 
     def token(self, params: Mapping[str, str], offset: int) -> str:
-        """Return the page token that goes on at `offset`."""
-        body = json.dumps([offset, self._query_mark(params), self._drive.settings.list_token_epoch])
+        """Return the token of the page that begins at `offset`."""
+        body = json.dumps([offset, self._query_checksum(params), self._drive.settings.list_token_epoch])
         return "~!!~" + base64.urlsafe_b64encode(body.encode()).decode()
 
     def offset(self, params: Mapping[str, str]) -> int:
-        """Return where the page asked for begins; 400 where its token is refused."""
+        """Return the offset of the requested page.
+
+        Raises:
+            ApiError: 400 on a token that is malformed or belongs to another query.
+        """
         token = params.get("pageToken", "")
         if not token:
             return 0
         try:
-            offset, mark, epoch = json.loads(base64.urlsafe_b64decode(token.removeprefix("~!!~")))
+            offset, checksum, epoch = json.loads(base64.urlsafe_b64decode(token.removeprefix("~!!~")))
         except ValueError:
             raise errors.invalid("pageToken") from None
-        if mark != self._query_mark(params) or epoch != self._drive.settings.list_token_epoch:
+        if checksum != self._query_checksum(params) or epoch != self._drive.settings.list_token_epoch:
             raise errors.invalid("pageToken")
         return int(offset)
 
-    def _query_mark(self, params: Mapping[str, str]) -> int:
+    def _query_checksum(self, params: Mapping[str, str]) -> int:
         return zlib.crc32(repr([params.get(k) for k in ("q", "orderBy", "corpora", "driveId")]).encode())

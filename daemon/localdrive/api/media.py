@@ -1,4 +1,4 @@
-"""Bytes going out: `alt=media` with ranges, streamed from disk."""
+"""Downloads: `alt=media` with ranges, streamed from disk."""
 
 from __future__ import annotations
 
@@ -49,21 +49,21 @@ def send(path: Path, size: int, mime: str, range_header: str) -> Response:
     Raises:
         ApiError: 503 where the disk no longer holds what the index says; 416 as `byte_range`.
     """
-    wanted = byte_range(range_header, size) if range_header else None
+    requested = byte_range(range_header, size) if range_header else None
     try:
-        # A file object, not a bare handle: an answer that is never begun still closes it.
+        # A file object instead of a descriptor: it is closed even if the answer is never started.
         source = FileIO(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
     except OSError:
         raise errors.backend_error() from None
     if os.fstat(source.fileno()).st_size != size:
-        # People changed it and the scanner has not told yet: neither the old bytes nor the new ones may be shown.
+        # People changed it and the scanner has not seen that yet: neither the old nor the new bytes may be sent.
         source.close()
         raise errors.backend_error()
-    first, last = wanted or (0, size - 1)
+    first, last = requested or (0, size - 1)
     headers = {"Content-Length": str(last - first + 1), "Content-Type": mime, "Accept-Ranges": "bytes"}
-    if wanted:
+    if requested:
         headers["Content-Range"] = f"bytes {first}-{last}/{size}"
-    return StreamingResponse(_pieces(source, first, last - first + 1), 206 if wanted else 200, headers)
+    return StreamingResponse(_pieces(source, first, last - first + 1), 206 if requested else 200, headers)
 
 
 async def _pieces(source: FileIO, first: int, length: int) -> AsyncIterator[bytes]:

@@ -167,7 +167,7 @@ class OAuth:
                 "invalid_grant", "Invalid JWT: Token must be a short-lived token in a reasonable timeframe."
             )
         key = self._store.meta("service_account:" + str(claims.get("iss")))
-        # Without a registered key the structure alone is judged: this server guards test data only.
+        # Without a registered key only the structure is checked: this server guards nothing but test data.
         if key and not _verifies(key, f"{head}.{payload}".encode(), _decode(signature)):
             raise Refusal("invalid_grant", "Invalid JWT Signature.")
         email = claims.get("sub") or claims["iss"]
@@ -176,11 +176,11 @@ class OAuth:
 
     def _access(self, identity: dict[str, Any]) -> dict[str, Any]:
         token = "ya29." + secrets.token_urlsafe(64)
-        life = self._settings.access_token_life_s
-        self._store.put_token(token, "access", identity, time.time() + life)
+        lifetime_s = self._settings.access_token_life_s
+        self._store.put_token(token, "access", identity, time.time() + lifetime_s)
         return {
             "access_token": token,
-            "expires_in": int(life),
+            "expires_in": int(lifetime_s),
             "scope": identity["scope"],
             "token_type": "Bearer",
         }

@@ -1,4 +1,4 @@
-"""The search grammar of `files.list`: text to a tree, and a tree against one item.
+"""The search grammar of `files.list`: parses the text, and matches the parsed query against an item.
 
 Source: Drive v3 "Search query terms and operators"; drive-api.md, 2.2 for what was seen live.
 """
@@ -94,9 +94,9 @@ class _Parser:
     def peek(self) -> str:
         return self._tokens[self._at] if self._at < len(self._tokens) else ""
 
-    def take(self, wanted: str = "") -> str:
+    def take(self, expected: str = "") -> str:
         token = self.peek()
-        if not token or (wanted and token.lower() != wanted):
+        if not token or (expected and token.lower() != expected):
             raise _bad()
         self._at += 1
         return token
@@ -197,8 +197,8 @@ def single_parent(node: Node) -> str:
 def dropped_parent(node: Node) -> str:
     """Return the parent whose children the real Drive would leave out silently; empty if none.
 
-    Several parents joined by `or` lose results, `incompleteSearch` false (drive-api.md, 2.2). Here the last one
-    named always loses all, so that a client relying on `or` cannot pass a test by luck.
+    Several parents joined by `or` lose results, `incompleteSearch` false (drive-api.md, 2.2). Here the last
+    one named always loses all of its children, so that a client that relies on `or` cannot pass a test by luck.
     """
     if isinstance(node, Or):
         parents = list(dict.fromkeys(_parents_in(node)))
@@ -241,8 +241,8 @@ def matches(node: Node, item: Item, view: View) -> bool:
 def _holds(term: Term, item: Item, view: View) -> bool:
     match term.key:
         case "parents":
-            wanted = view.root_id if term.value == "root" else term.value
-            return wanted in view.parents(item)
+            folder_id = view.root_id if term.value == "root" else term.value
+            return folder_id in view.parents(item)
         case "owners" | "writers" | "readers":
             owner = item.owner or ME
             return not item.drive_id and owner == (ME if term.value == "me" else term.value)

@@ -1,4 +1,4 @@
-"""Items, revisions, drives and the account as the API shows them: only the fields that are wanted are computed."""
+"""Items, revisions, drives and the account as the API shows them. Only selected fields are computed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Resource = dict[str, Any]
 
 
 class Resources:
-    """Renders against one tree and one account."""
+    """Renders resources for one tree and one account."""
 
     def __init__(self, tree: Tree, email: str) -> None:
         self._tree = tree
@@ -72,14 +72,14 @@ class Resources:
             "permissionId": str(crc32(shown.encode())).zfill(20),
         }
 
-    def file(self, item: Item, wanted: Selection) -> Resource:
-        """Return the File resource, reduced to what is wanted; fields without a value are absent."""
+    def file(self, item: Item, selected: Selection) -> Resource:
+        """Return the File resource with the selected fields; fields without a value are absent."""
         out: Resource = {}
-        for name in names(wanted, "File"):
+        for name in names(selected, "File"):
             make = self._file.get(name)
             value = make(item) if make is not None else None
             if value is not None:
-                below = wanted.get(name)
+                below = selected.get(name)
                 out[name] = apply(value, below) if below else value
         return out
 

@@ -1,4 +1,4 @@
-"""`revisions`: late after a write, closed to readers, the older bytes kept for a while."""
+"""`revisions`: visible some seconds after a write, refused to readers; older bytes are kept for a while."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Revisions:
         raise errors.ApiError(404, "notFound", f"Revision not found: {revision_id}.", location="revisionId")
 
     def path(self, item: Item, revision_id: str) -> Path:
-        """Return where the bytes lie; 404 where people overwrote them on disk."""
+        """Return the path of the bytes; 404 where people overwrote them on disk."""
         if revision_id == item.head:
             return self._drive.tree.path(item)
         path = self._drive.tree.revision_path(item.id, revision_id)

@@ -1,4 +1,4 @@
-"""The three ways up: simple, multipart, resumable. Source: drive-api.md, section 4; "Upload file data" guide."""
+"""The three kinds of upload: simple, multipart, resumable. Source: drive-api.md, section 4; "Upload file data" guide."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from daemon.localdrive import errors
-from daemon.localdrive.api import bodies, lies
+from daemon.localdrive.api import bodies, distortions
 from daemon.localdrive.api.fields import selection
 from daemon.localdrive.api.metadata import check_body
 from daemon.localdrive.api.resources import Resources
@@ -30,7 +30,7 @@ _CONTENT_RANGE = re.compile(r"^bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)$")
 
 
 class Uploads:
-    """Bodies become items; sessions outlive the server."""
+    """Makes items of uploaded bodies. Upload sessions survive a restart of the server."""
 
     def __init__(self, drive: Drive) -> None:
         self._drive = drive
@@ -74,14 +74,14 @@ class Uploads:
         resources: Resources,
     ) -> Response:
         params = request.query_params
-        wanted = selection("File", params.get("fields", ""))
+        selected = selection("File", params.get("fields", ""))
         self._check(meta, file_id, caller, len(data))
         self._drive.day.add(len(data))
-        if (fault := lies.fault_of(request, "flip_up")) is not None:
+        if (fault := distortions.fault_of(request, "flip_up")) is not None:
             data = flip_bit(data, fault.position(len(data)))
         blob = await blobs.store_bytes(self._drive.tree, data, sync=self._drive.durable)
         item = self._finish(meta, media_type, params, file_id, caller, blob)
-        return JSONResponse(resources.file(item, wanted))
+        return JSONResponse(resources.file(item, selected))
 
     def _check(self, meta: dict[str, Any], file_id: str, caller: Caller, size: int) -> None:
         check_body(meta, creating=not file_id)
@@ -122,7 +122,7 @@ class Uploads:
     # ── resumable
 
     async def start(self, request: Request, file_id: str, caller: Caller) -> Response:
-        """Open a session: metadata is checked now and once more when the last byte is there."""
+        """Open a session. The metadata is checked now, and again when the last byte has arrived."""
         meta = await bodies.read_json(request)
         params = dict(request.query_params)
         selection("File", params.get("fields", ""))
@@ -162,9 +162,9 @@ class Uploads:
         return Response(status_code=200, headers=headers)
 
     async def put(self, request: Request, resources: Resources) -> Response:
-        """Take a chunk, or say how far the session is."""
+        """Receive a chunk, or answer how many bytes the session has."""
         session_id = request.query_params.get("upload_id", "")
-        # Two chunks of one session at once are taken one after the other.
+        # Chunks of one session that arrive at the same time are handled one after the other.
         lock = self._locks.setdefault(session_id, asyncio.Lock())
         async with lock:
             return await self._put(request, session_id, resources)
@@ -176,7 +176,7 @@ class Uploads:
         return Response(status_code=499)
 
     def drop(self, session_id: str) -> None:
-        """End a session; its URI is dead from now on."""
+        """End a session; its URI answers 404 from now on."""
         self._drive.store.drop_session(session_id)
         self._drive.tree.upload_path(session_id).unlink(missing_ok=True)
 
@@ -188,8 +188,8 @@ class Uploads:
                 self.drop(session_id)
 
     def _is_old(self, session: dict[str, Any]) -> bool:
-        life = self._drive.settings.session_life_s
-        return bool(min(session["created"], session["active"]) + life < time.time())
+        lifetime_s = self._drive.settings.session_life_s
+        return bool(min(session["created"], session["active"]) + lifetime_s < time.time())
 
     def _session(self, session_id: str) -> dict[str, Any]:
         session = self._drive.store.session(session_id) if session_id.startswith("AJ") else None
@@ -198,7 +198,7 @@ class Uploads:
         return session
 
     async def _put(self, request: Request, session_id: str, resources: Resources) -> Response:
-        if (lost := lies.fault_of(request, "session_lost")) is not None:
+        if (lost := distortions.fault_of(request, "session_lost")) is not None:
             self.drop(session_id)
             raise lost.error()
         session = self._session(session_id)
@@ -225,8 +225,8 @@ class Uploads:
         return self._incomplete(session_id, session)
 
     def _fall_back(self, request: Request, session_id: str, session: dict[str, Any]) -> bool:
-        """Whether a fault took bytes from the session that it had confirmed before."""
-        fault = lies.fault_of(request, "session_backwards")
+        """Drop bytes that the session had confirmed, if a fault says so; return whether it did."""
+        fault = distortions.fault_of(request, "session_backwards")
         if fault is None:
             return False
         keep = fault.rule.keep_bytes
@@ -239,13 +239,13 @@ class Uploads:
     def _content_range(
         self, header: str, length: int | None, session: dict[str, Any]
     ) -> tuple[int, int | None, int | None]:
-        """Return (first, last, total); `last` None for a question, `total` None where unknown.
+        """Return (first, last, total); `last` is None for a status query, `total` None where unknown.
 
         Raises:
             ApiError: 400 where the range, its length and the protocol disagree.
         """
         if not header:
-            # The whole content in one request, from the beginning.
+            # The complete content in one request, from the beginning.
             if length is None:
                 raise errors.ApiError(411, "lengthRequired", "Content-Length is required.")
             session["received"] = 0
@@ -272,13 +272,13 @@ class Uploads:
     async def _receive(
         self, request: Request, session_id: str, session: dict[str, Any], first: int, last: int
     ) -> None:
-        """Append the chunk; of a chunk that breaks off, whole multiples of 256 KiB are kept."""
+        """Append the chunk. Of an interrupted chunk, the largest multiple of 256 KiB is kept."""
         received = session["received"]
         keep = self._drive.settings.keep_bytes_of_chunk
         stop = min(last + 1, received + keep) if keep else last + 1
-        if (short := lies.fault_of(request, "session_short")) is not None:
+        if (short := distortions.fault_of(request, "session_short")) is not None:
             stop = min(last + 1, received + short.rule.keep_bytes // CHUNK_BYTES * CHUNK_BYTES)
-        flip = lies.fault_of(request, "flip_up")
+        flip = distortions.fault_of(request, "flip_up")
         position = first + flip.position(last + 1 - first) if flip is not None else -1
         at, cut = first, False
         with self._drive.tree.upload_path(session_id).open("r+b") as target:
@@ -324,7 +324,7 @@ class Uploads:
             all_drives=params.get("supportsAllDrives", "").lower() == "true",
         )
         try:
-            # One transaction: a session that is done and its file are never seen apart, not even by a kill.
+            # One transaction: a finished session and its file are stored together, even if the process is killed.
             with self._drive.store.transaction():
                 item = self._finish(
                     session["meta"], session["media_type"], params, session["file_id"], caller, blob

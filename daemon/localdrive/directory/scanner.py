@@ -1,7 +1,7 @@
-"""What people do in the directory: looks at the disk, compares with the index, tells the drive.
+"""Finds what people changed in the directory, and applies it to the Drive.
 
-A look runs in a thread and only reads. What it found is applied on the event loop, where each finding is checked
-against disk and index once more: between the two the API may have moved things itself.
+The comparison of disk and index runs in a thread and only reads. Its differences are applied on the event loop. There
+each one is checked against disk and index again, because the API may have moved the item in between.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from daemon.localdrive.directory.walk import Entry, Findings, Row, Signature, Walk, signature_of
+from daemon.localdrive.directory.walk import Differences, Entry, Row, Signature, Walk, signature_of
 from daemon.localdrive.store.blobs import hash_file
 from daemon.localdrive.store.drive import Drive
 from daemon.localdrive.store.items import Blob, Item, guess_mime, iso, new_id, new_revision_id
@@ -27,7 +27,7 @@ _BATCH_FILES = 200
 
 
 class Scanner:
-    """Looks again and again; two looks that agree make a file stable."""
+    """Compares disk and index repeatedly. A file is stable when two comparisons see the same signature."""
 
     def __init__(self, drive: Drive) -> None:
         self._drive = drive
@@ -37,7 +37,7 @@ class Scanner:
         self._lock = asyncio.Lock()
 
     async def run(self) -> None:
-        """Scan for ever; a big tree is looked at less often, so that looking never takes more than a tenth."""
+        """Scan until cancelled. A big tree is scanned less often: scanning takes at most about a tenth of the time."""
         while True:
             interval = self._drive.settings.scan_interval_s
             started = time.monotonic()
@@ -52,7 +52,7 @@ class Scanner:
             await asyncio.sleep(max(interval, took * 10, 0.05))
 
     async def scan(self) -> None:
-        """Look twice at once: what has been left alone until now counts as stable."""
+        """Compare twice without a pause: a file that does not change in between counts as stable."""
         await self.look()
         await self.look()
 
@@ -100,17 +100,17 @@ class Scanner:
             for i, parent, name, mime, dev, ino, size, mtime in rows
         ]
 
-    def _compare(self) -> Findings | None:
+    def _compare(self) -> Differences | None:
         tree = self._drive.tree
         if not tree.hidden.is_dir():
-            return None  # the disk is not mounted: nothing can be said about what is gone
+            return None  # the disk is not mounted, so nothing can be called missing
         rows = self._rows()
         walk = Walk(rows)
         roots = [(self._drive.store.root_id, str(tree.directory))]
         roots += [(row[0], str(tree.hidden / "drives" / row[0])) for row in list(self._drive.store.drives())]
         for root_id, path in roots:
             walk.folder(path, root_id)
-        return walk.findings()
+        return walk.differences()
 
     # ── applying (on the event loop)
 
@@ -126,7 +126,7 @@ class Scanner:
         return False
 
     def _place(self, entry: Entry, ids: dict[str, str]) -> Item | None:
-        """Return the folder the entry lies in, if disk and index still agree that it does."""
+        """Return the folder of the entry; None where disk and index no longer agree about its place."""
         parent = self._parent(entry, ids)
         if parent is None or not self._still_there(entry):
             return None
@@ -185,7 +185,7 @@ class Scanner:
         ids[entry.path] = item.id
 
     def _owner(self, parent: Item) -> str:
-        """What people put into a tree shared with us belongs to who shared it."""
+        """Return the owner of a new item: in a tree that is shared with us, the user who shared it."""
         top = self._drive.tree.shared_top(parent)
         return top.owner if top is not None else ""
 
@@ -266,7 +266,7 @@ def _hash_all(entries: list[Entry]) -> list[Blob | None]:
 
 
 def _written_inodes(root: str) -> set[tuple[int, int]]:
-    """Return (device, inode) of the files below `root` that some process has open for writing, as far as we may see."""
+    """Return (device, inode) of the files below `root` that some process has open for writing, as far as `/proc` shows it to us."""
     found = set()
     root = os.path.realpath(root) + os.sep
     for process in os.listdir("/proc"):  # noqa: PTH208

@@ -1,4 +1,4 @@
-"""One look at the directory against the rows of the index: what moved, what is new, what is missing. Only reads."""
+"""Compares the directory with the rows of the index: what moved, what is new, what is missing. Only reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Signature = tuple[int, int, int, int]
 
 @dataclass(slots=True)
 class Row:
-    """The little of an item that a look needs."""
+    """The fields of an item that the comparison needs."""
 
     id: str
     parent: str
@@ -40,13 +40,13 @@ class Entry:
 
 
 @dataclass(slots=True)
-class Findings:
-    """The differences one look found."""
+class Differences:
+    """The differences between disk and index that one walk found."""
 
     moved: list[Entry] = field(default_factory=list)
     new_folders: list[Entry] = field(default_factory=list)
     files: list[Entry] = field(default_factory=list)
-    """New files, and known ones with new content (`row_id` set)."""
+    """New files, and known files with new content (`row_id` is set)."""
     missing: set[str] = field(default_factory=set)
 
 
@@ -60,27 +60,28 @@ class Walk:
         for row in rows:
             self._children.setdefault(row.parent, {})[row.disk_name] = row
             self._by_inode[row.signature[:2]] = row
-        self._found = Findings()
-        self._at_home: set[str] = set()
+        self._found = Differences()
+        self._matched: set[str] = set()
         self._walked: set[str] = set()
-        self._strangers: list[Entry] = []
+        self._unmatched: list[Entry] = []
 
-    def findings(self) -> Findings:
-        for entry in self._strangers:
-            self._stranger(entry)
+    def differences(self) -> Differences:
+        """Return the differences. Call once, after every root was walked (`folder`)."""
+        for entry in self._unmatched:
+            self._place_unmatched(entry)
         for parent in self._walked:
             self._found.missing.update(
-                row.id for row in self._children.get(parent, {}).values() if row.id not in self._at_home
+                row.id for row in self._children.get(parent, {}).values() if row.id not in self._matched
             )
         return self._found
 
     def folder(self, path: str, item_id: str, depth: int = 0) -> None:
-        """Look at one folder and below. Symbolic links are not followed and not served."""
+        """Compare one folder and everything below. Symbolic links are not followed and not served."""
         try:
             with os.scandir(path) as listing:
                 entries = [(e.name, e.path, e.stat(follow_symlinks=False)) for e in _readable(listing)]
         except OSError:
-            # Unreadable or vanished meanwhile: nothing below counts as missing, its own parent decides.
+            # Unreadable, or gone since: nothing below it counts as missing here. The walk of its parent decides about the folder.
             return
         self._walked.add(item_id)
         known = self._children.get(item_id, {})
@@ -96,21 +97,21 @@ class Walk:
             entry = Entry(entry_path, item_id, name, is_folder, signature_of(now), depth=depth)
             if row is not None and row.is_folder == is_folder:
                 if is_folder and row.signature[:2] == entry.signature[:2]:
-                    self._at_home.add(row.id)
+                    self._matched.add(row.id)
                     self.folder(entry_path, row.id, depth + 1)
                     continue
                 if not is_folder and row.signature == entry.signature:
-                    self._at_home.add(row.id)
+                    self._matched.add(row.id)
                     continue
-            # Only when all known ones have been seen at home is it clear who moved.
-            self._strangers.append(entry)
+            # Which item moved is known only after every row that is still at its place has been matched.
+            self._unmatched.append(entry)
 
-    def _stranger(self, entry: Entry) -> None:
+    def _place_unmatched(self, entry: Entry) -> None:
         moved = self._by_inode.get(entry.signature[:2])
-        if moved is not None and moved.id not in self._at_home and self._is_same(moved, entry):
+        if moved is not None and moved.id not in self._matched and self._is_same(moved, entry):
             here = moved.parent == entry.parent and moved.disk_name == entry.name
             if not here:
-                self._at_home.add(moved.id)
+                self._matched.add(moved.id)
                 entry.row_id = moved.id
                 self._found.moved.append(entry)
                 if entry.is_folder:
@@ -121,20 +122,20 @@ class Walk:
             self._below(entry, entry.path)
             return
         row = self._children.get(entry.parent, {}).get(entry.name)
-        if row is not None and not row.is_folder and row.id not in self._at_home:
-            self._at_home.add(row.id)
+        if row is not None and not row.is_folder and row.id not in self._matched:
+            self._matched.add(row.id)
             entry.row_id = row.id
         self._found.files.append(entry)
 
     def _below(self, entry: Entry, item_id: str) -> None:
-        before = len(self._strangers)
+        before = len(self._unmatched)
         self.folder(entry.path, item_id, entry.depth + 1)
-        new, self._strangers[before:] = self._strangers[before:], []
+        new, self._unmatched[before:] = self._unmatched[before:], []
         for below in new:
-            self._stranger(below)
+            self._place_unmatched(below)
 
     def _is_same(self, row: Row, entry: Entry) -> bool:
-        """Whether the inode is the same thing, not its number used again."""
+        """Whether the entry is the row's own inode, and not a new one with the same number."""
         if row.is_folder != entry.is_folder:
             return False
         if not entry.is_folder:

@@ -1,4 +1,4 @@
-"""Every way to misbehave by name: which requests it can meet, and what it does. The words of the fault scripts."""
+"""The actions of fault scripts by name: which requests each applies to, and what it does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request as rules see it."""
+    """The parts of a request that rules look at."""
 
     method: str
     path: str
@@ -24,16 +24,16 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One way to misbehave.
+    """One kind of fault.
 
     Args:
-        fits: whether it can meet this request; others pass by and are not counted.
-        says: for people, one line.
-        status: the status it answers where the rule names none; 0: it answers none of its own.
-        reason: the reason likewise.
-        domain: the domain likewise.
+        fits: whether it applies to this request; other requests are not counted.
+        says: what it does, in one line, for people.
+        status: the HTTP status where the rule names none; 0: it sends no answer of its own.
+        reason: the error reason where the rule names none.
+        domain: the error domain where the rule names none.
         location: the parameter at fault.
-        is_lie: the answer comes from the application, which is told of the fault and bends what it says.
+        is_distortion: the application gets the fault and distorts its answer (`api/distortions.py`).
     """
 
     fits: Callable[[Ask], bool]
@@ -42,7 +42,7 @@ class Action:
     reason: str = ""
     domain: str = "global"
     location: str = ""
-    is_lie: bool = False
+    is_distortion: bool = False
 
 
 _PAGED = {"list", "changes"}
@@ -87,7 +87,7 @@ def _token_endpoint(ask: Ask) -> bool:
 
 
 ACTIONS: dict[str, Action] = {
-    # answers instead of the act
+    # an answer instead of the operation
     "status": Action(_all, "answers `status` and does nothing", 503),
     "html": Action(_all, "answers 200 with an HTML page and does nothing", 200),
     "rate_limit": Action(_asking, "403 userRateLimitExceeded", 403, "userRateLimitExceeded", "usageLimits"),
@@ -124,7 +124,7 @@ ACTIONS: dict[str, Action] = {
     "stall_after": Action(_all, "acts, is silent for `stall_s`, then cuts"),
     "stall_body": Action(_all, "acts, answers `keep_bytes` of the body, is silent for `stall_s`, then cuts"),
     "drip": Action(_all, "acts, answers `drip_bytes` of the body each `drip_s`"),
-    # the connection, the body
+    # connection and body
     "cut_before": Action(_all, "cuts the connection; nothing is done"),
     "cut_after": Action(_all, "acts and cuts the connection: the answer is lost"),
     "status_after": Action(_all, "acts, then answers `status` all the same", 503),
@@ -141,18 +141,23 @@ ACTIONS: dict[str, Action] = {
         "acts and ends the answer after `keep_bytes` as if that were all; `framing`: chunked, close (no length), length",
     ),
     "ignore_range": Action(
-        lambda ask: ask.kind == "download" and ask.has_range, "answers 200 and the whole body to a Range"
+        lambda ask: ask.kind == "download" and ask.has_range,
+        "ignores the Range header: answers 200 with the complete body",
     ),
     "flip_down": Action(lambda ask: ask.kind == "download", "flips a bit of the bytes sent, at byte `at`"),
-    "flip_up": Action(_with_media, "flips a bit of the bytes that arrive, at byte `at`", is_lie=True),
+    "flip_up": Action(_with_media, "flips a bit of the bytes that arrive, at byte `at`", is_distortion=True),
     # uploads
     "session_lost": Action(
-        _chunk, "the upload session is gone: 404, or `status` 410", 404, "notFound", is_lie=True
+        _chunk, "the upload session is gone: 404, or `status` 410", 404, "notFound", is_distortion=True
     ),
     "session_backwards": Action(
-        _chunk, "the session falls back to `keep_bytes`, -1: half, and answers 308", is_lie=True
+        _chunk,
+        "the session falls back to `keep_bytes`, -1: half of them, and answers 308",
+        is_distortion=True,
     ),
-    "session_short": Action(_chunk, "keeps only `keep_bytes` of the chunk and answers 308", is_lie=True),
+    "session_short": Action(
+        _chunk, "keeps only `keep_bytes` of the chunk and answers 308", is_distortion=True
+    ),
     "id_taken": Action(
         lambda ask: ask.kind in {"create", *_BYTES_UP},
         "what is created is at once changed by `how`: differs, trashed, moved, same; the answer is 409",
@@ -160,20 +165,26 @@ ACTIONS: dict[str, Action] = {
         "fileIdInUse",
     ),
     # listings and the feed
-    "empty_page": Action(_paged, "an empty page with a nextPageToken that goes on where it is", is_lie=True),
-    "repeat_page": Action(_paged, "the entries of the page before come again in this one", is_lie=True),
-    "repeat_entries": Action(_paged, "each entry comes `copies` times", is_lie=True),
-    "reorder": Action(_paged, "the entries of the page come in a seeded order", is_lie=True),
-    "swallow": Action(
-        _paged, "`entries` of the page (0: all), chosen by seed, are missing; tokens go on", is_lie=True
+    "empty_page": Action(
+        _paged, "an empty page with a nextPageToken of the same position", is_distortion=True
     ),
-    "same_token": Action(_paged, "nextPageToken is the token that was sent", is_lie=True),
-    "no_token": Action(_paged, "the page has no token at all", is_lie=True),
+    "repeat_page": Action(
+        _paged, "the entries of the page before come again in this one", is_distortion=True
+    ),
+    "repeat_entries": Action(_paged, "each entry comes `copies` times", is_distortion=True),
+    "reorder": Action(_paged, "the entries of the page come in a seeded order", is_distortion=True),
+    "swallow": Action(
+        _paged,
+        "`entries` of the page (0: all), chosen by seed, are missing; page tokens advance as usual",
+        is_distortion=True,
+    ),
+    "same_token": Action(_paged, "nextPageToken is the token that was sent", is_distortion=True),
+    "no_token": Action(_paged, "the page has no token at all", is_distortion=True),
     "drop_parents": Action(
         lambda ask: ask.kind == "list" and "parents" in ask.query,
         "of the query's parents one, by seed, seems to have no children; `how` = all: every one",
-        is_lie=True,
+        is_distortion=True,
     ),
-    "no_parents": Action(_bearing_parents, "the items have no field `parents`", is_lie=True),
-    "lag": Action(_late, "this answer shows what was there `lag_s` ago", is_lie=True),
+    "no_parents": Action(_bearing_parents, "the items have no field `parents`", is_distortion=True),
+    "lag": Action(_late, "this answer shows what was there `lag_s` ago", is_distortion=True),
 }

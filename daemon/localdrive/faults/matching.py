@@ -1,7 +1,7 @@
-"""Scripted misbehaviour: which request meets which fault. `actions` has the words, `script` the files.
+"""Decides which request gets which fault. `actions` defines the actions, `script` reads the files.
 
-The same seed and the same sequence of requests give the same faults: every rule has a row of chance of its own, and
-draws from it once for each request that it could meet.
+The same seed and the same sequence of requests give the same faults: every rule has its own random sequence, and draws
+from it once for each request that it applies to.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Rule:
         path: regular expression searched in ``PATH?QUERY``.
         kind: kind of request as the log names it (``list``, ``changes``, ``get``, ``download``, ``upload``,
             ``upload_chunk``, ``create``, ``update``, ``delete`` …), empty for all.
-        after: how many requests that it could meet pass first.
-        times: how many it meets; -1 for all.
-        probability: of meeting one that it could meet, drawn from the seed.
+        after: how many requests that it applies to pass first.
+        times: how many requests get the fault; -1 for all.
+        probability: that a request which it applies to gets the fault, drawn from the seed.
         from_s: seconds since the rule was set from which it holds.
         until_s: seconds since the rule was set until which it holds; 0: for ever.
-        delay_s: wait first, with every action; give or take an evenly spread, seeded `jitter_s`.
-        status: 0 stands for the action's own; so do empty `reason`, `domain`, `location`, `message`.
+        delay_s: wait first, with every action; plus or minus a uniform, seeded `jitter_s`.
+        status: 0 means the action's own; so do empty `reason`, `domain`, `location`, `message`.
         retry_after: any text; ``date:+30`` becomes the HTTP date 30 s ahead.
         body: ``json``, ``details`` (the newer shape), ``empty`` or ``html``.
         keep_bytes: how much of a body or chunk is kept; -1 with `session_backwards`: half.
@@ -111,11 +111,11 @@ def rule_from(values: dict[str, Any]) -> Rule:
     if rule.action not in ACTIONS:
         raise ValueError(f"unknown action {rule.action}")
     if not 0 <= rule.probability <= 1:
-        raise ValueError("probability lies between 0 and 1")
+        raise ValueError("probability must be between 0 and 1")
     if rule.drip_bytes < 1 or rule.copies < 1:
         raise ValueError("drip_bytes and copies are at least 1")
     if not (rule.status == 0 or 200 <= rule.status <= 599):
-        raise ValueError("status lies between 200 and 599")
+        raise ValueError("status must be between 200 and 599")
     try:
         re.compile(rule.path)
     except re.error as exc:
@@ -124,7 +124,7 @@ def rule_from(values: dict[str, Any]) -> Rule:
 
 
 class Fault:
-    """A rule in force: how often it was met, and its row of chance."""
+    """A rule in force: its counts, and its random sequences."""
 
     def __init__(self, rule: Rule, number: int, seed: int, now: float) -> None:
         self.rule = rule
@@ -132,7 +132,7 @@ class Fault:
         self.seen = 0
         self.met = 0
         self.chance = random.Random(f"{seed}/{number}/details")
-        """For what the fault does; meeting has a row of its own, so that one never shifts the other."""
+        """For the details of the fault. Matching has its own sequence, so that one never shifts the other."""
         self._meeting = random.Random(f"{seed}/{number}/meeting")
         self._since = now
         self._path = re.compile(rule.path)
@@ -142,7 +142,7 @@ class Fault:
         return ACTIONS[self.rule.action]
 
     def meets(self, ask: Ask, now: float) -> bool:
-        """Whether it meets the request; counts both."""
+        """Whether the request gets this fault. Counts the requests it applies to (`seen`) and those that get it (`met`)."""
         rule = self.rule
         if 0 <= rule.times <= self.met or (rule.method and rule.method != ask.method):
             return False
@@ -160,7 +160,7 @@ class Fault:
         return True
 
     def give_back(self) -> None:
-        """It found nothing to act upon: as if it had not been met."""
+        """Take the last match back: the fault found nothing to act upon."""
         self.met -= 1
 
     def delay_s(self) -> float:
@@ -170,11 +170,11 @@ class Fault:
         return max(0.0, rule.delay_s + self.chance.uniform(-rule.jitter_s, rule.jitter_s))
 
     def position(self, size: int) -> int:
-        """Return which byte of `size` is meant."""
+        """Return the index of the byte to change, of `size` bytes."""
         return self.rule.at if self.rule.at >= 0 else self.chance.randrange(max(1, size))
 
     def error(self) -> ApiError:
-        """Return its answer as an error."""
+        """Return the error answer of the fault."""
         rule, action = self.rule, self.action
         status = rule.status or action.status
         own = action.reason if status == action.status else ""
@@ -206,7 +206,7 @@ class Fault:
 
 
 def retry_after(text: str, now_epoch_s: float) -> str:
-    """Return the header's value: seconds, nonsense, whatever is asked for; ``date:+30`` as an HTTP date."""
+    """Return the header's value: the text as it is, or for ``date:+30`` the HTTP date 30 s ahead."""
     match = _RELATIVE_DATE.match(text)
     return formatdate(now_epoch_s + int(match.group(1)), usegmt=True) if match else text
 
@@ -222,7 +222,7 @@ class Faults:
         self._faults.append(Fault(rule, len(self._faults), seed, self._clock()))
 
     def replace(self, rules: list[Rule], seed: int) -> None:
-        """Forget the rules in force and begin with these, all counts and rows of chance from the start."""
+        """Forget the rules in force and begin with these, all counts and random sequences from the start."""
         self._faults.clear()
         for rule in rules:
             self.add(rule, seed)
@@ -231,7 +231,7 @@ class Faults:
         self._faults.clear()
 
     def state(self) -> list[dict[str, Any]]:
-        """Return each rule, what differs from the defaults, with how many it could have met, and how many it met."""
+        """Return each rule with its non-default values, how many requests it applied to (`seen`) and how many got it (`met`)."""
         return [
             {
                 "action": fault.rule.action,
@@ -247,7 +247,7 @@ class Faults:
         ]
 
     def longest_lag_s(self) -> float:
-        """Return how far back an answer may have to look."""
+        """Return the longest lag that a rule in force asks for."""
         return max((f.rule.lag_s for f in self._faults if f.rule.action == "lag"), default=0.0)
 
     def match(self, ask: Ask) -> Fault | None:

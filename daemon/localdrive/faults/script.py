@@ -15,7 +15,7 @@
     times = -1
     probability = 0.05
 
-    [[faults]]                     # from the second minute on, three uploads lose their answer
+    [[faults]]                     # in the second minute, three uploads lose their answer
     action = "cut_after"
     method = "POST"
     path = "^/upload/"
@@ -23,11 +23,11 @@
     from_s = 60
     until_s = 120
 
-    [[faults]]                     # the first request is told to come back in half a minute
+    [[faults]]                     # the first request is told to retry in 30 seconds
     action = "rate_limit"
     retry_after = "date:+30"
 
-The first rule that meets a request wins. The keys of a rule stand in `daemon.localdrive.faults.matching.Rule`, its actions in
+The first rule that matches a request wins. The keys of a rule are in `daemon.localdrive.faults.matching.Rule`, its actions in
 `daemon.localdrive.faults.actions.ACTIONS`; `python -m daemon.localdrive.faults.script` prints both, and the settings. As JSON the
 same names: `{"seed": 7, "settings": {…}, "faults": [{…}]}`.
 """
@@ -50,12 +50,12 @@ LOOK_EVERY_S = 0.5
 
 
 class BadScript(ValueError):
-    """Every problem of a script, a line each."""
+    """The problems of a script, one on each line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What a text asks for. `seed` None: as it is set."""
+    """The content of a script. `seed` None: the seed stays as it is."""
 
     rules: list[Rule]
     settings: dict[str, Any] = field(default_factory=dict)
@@ -80,13 +80,13 @@ def from_mapping(value: dict[str, Any]) -> Script:
     problems = [f"unknown key {key}" for key in value.keys() - {"seed", "settings", "faults"}]
     seed, settings, faults = value.get("seed"), value.get("settings", {}), value.get("faults", [])
     if seed is not None and type(seed) is not int:
-        problems.append("seed is a whole number")
+        problems.append("seed must be an integer")
     if not isinstance(settings, dict):
         problems.append("settings is a table")
         settings = {}
-    for key, wanted in settings.items():
+    for key, setting in settings.items():
         try:
-            Settings().checked({key: wanted})
+            Settings().checked({key: setting})
         except ValueError as exc:
             problems.append(f"settings: {exc}")
     rules = []
@@ -115,22 +115,22 @@ def read(path: Path) -> Script:
         raise BadScript(f"it cannot be read: {exc.strerror}") from exc
 
 
-async def follow(path: Path, apply: Callable[[Script], None], complain: Callable[[str], None]) -> None:
-    """Apply the script again whenever its file changes; what cannot be read changes nothing. Runs until cancelled."""
-    known = _mark(path)
+async def follow(path: Path, apply: Callable[[Script], None], report: Callable[[str], None]) -> None:
+    """Apply the script again whenever its file changes. A script with problems changes nothing. Runs until cancelled."""
+    known = _signature(path)
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
-        now = _mark(path)
+        now = _signature(path)
         if now == known or now is None:
             continue
         known = now
         try:
             apply(read(path))
         except BadScript as exc:
-            complain(f"{path}: {exc}")
+            report(f"{path}: {exc}")
 
 
-def _mark(path: Path) -> tuple[int, int, int] | None:
+def _signature(path: Path) -> tuple[int, int, int] | None:
     try:
         stat = path.stat()
     except OSError:
@@ -139,7 +139,7 @@ def _mark(path: Path) -> tuple[int, int, int] | None:
 
 
 def _reference() -> str:
-    """Return what may stand in a script: the example, every action, every key, every setting with its default."""
+    """Return the reference of scripts: the example, every action, every key, every setting with its default."""
     lines = [__doc__ or "", "Actions:", *(f"  {name}: {action.says}" for name, action in ACTIONS.items())]
     lines += ["", "Keys of a rule:", Rule.__doc__ or "", "Settings:"]
     lines += [f"  {field.name} = {getattr(Settings(), field.name)!r}" for field in fields(Settings)]

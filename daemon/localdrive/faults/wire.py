@@ -1,7 +1,7 @@
-"""Misbehaviour on the wire: connections cut, bodies cut short, dripping, bent. Works on ASGI messages.
+"""Faults on the wire: connections and bodies that are cut, slowed down or changed. Works on ASGI messages.
 
-Relies on `send` being a method of uvicorn's request cycle, whose transport is the connection; inside a batch there
-is none, and what needs one does nothing.
+`send` must be a method of uvicorn's request cycle, whose transport is the connection. A call inside a batch has no
+connection; faults that need one do nothing there.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ class Connection:
         return self._cycle is None or bool(self._cycle.disconnected)
 
     def reset(self) -> None:
-        """Drop it at once: what was not sent yet is lost."""
+        """Close it at once with a reset. Bytes that were not sent yet are lost."""
         if self._cycle is not None:
             self._cycle.disconnected = True
             self._cycle.transport.abort()
 
     def close(self) -> None:
-        """End it in order, after what was sent."""
+        """Close it in order, after everything that was written."""
         if self._cycle is not None:
             self._cycle.disconnected = True
             self._cycle.transport.close()
 
     def write(self, data: bytes) -> None:
-        """Send bytes as they are, past HTTP."""
+        """Write bytes to the socket as they are, without HTTP framing."""
         if not self.is_gone:
             self._cycle.transport.write(data)
 
     async def be_silent(self, seconds: float) -> None:
-        """Say nothing for so long, or until the client gives up."""
+        """Send nothing for `seconds`, or until the client disconnects."""
         end = asyncio.get_running_loop().time() + seconds
         while not self.is_gone and (left := end - asyncio.get_running_loop().time()) > 0:
             await asyncio.sleep(min(_LOOK_S, left))
 
 
 async def drain(receive: Receive) -> None:
-    """Read the body to its end: a front end does, and a client still sending would see a broken pipe."""
+    """Read the body to its end, as a front end does. Otherwise a client that is still sending gets a broken pipe."""
     while True:
         message = await receive()
         if message["type"] == "http.disconnect" or not message.get("more_body"):
@@ -92,18 +92,22 @@ class CutReceive:
         return {"type": "http.disconnect"}
 
 
-class Held:
-    """Takes an answer instead of sending it. `whole`: keeps it, so that it can be sent after all."""
+class WithheldAnswer:
+    """Collects an answer instead of sending it.
 
-    def __init__(self, *, whole: bool) -> None:
+    Args:
+        keeps_answer: keep its messages, so that `release` can send them later.
+    """
+
+    def __init__(self, *, keeps_answer: bool) -> None:
         self.status = 0
-        self._whole = whole
+        self._keeps_answer = keeps_answer
         self._messages: list[Message] = []
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-        if self._whole:
+        if self._keeps_answer:
             self._messages.append(message)
 
     async def release(self, send: Send) -> None:
@@ -111,11 +115,11 @@ class Held:
             await send(message)
 
 
-class Bent:
-    """A `send` that lets only the beginning of a body through, or changes it. One for each answer.
+class CutAnswer:
+    """A `send` that forwards only the first `keep_bytes` of a body. One for each answer.
 
-    Subclasses say what becomes of the head and of each piece; `end` is called once the kept bytes are through, and
-    nothing that follows is sent.
+    Subclasses decide how the head and each piece are sent. `end` is called after the last kept byte; nothing that
+    follows is sent.
     """
 
     def __init__(self, fault: Fault, send: Send, connection: Connection) -> None:
@@ -136,7 +140,7 @@ class Bent:
         self.left -= len(kept)
         if kept:
             await self.piece(kept)
-        # An answer shorter than what is kept is cut all the same: with nothing missing, but never quietly whole.
+        # A body shorter than `keep_bytes` is cut as well: no byte is missing, but the answer never ends normally.
         if len(kept) < len(body) or self.left == 0 or last:
             self._ended = True
             await self.end()
@@ -151,35 +155,35 @@ class Bent:
         self.connection.close()
 
 
-class Truncated(Bent):
-    """`truncate`: the announced length is the whole one."""
+class Truncated(CutAnswer):
+    """`truncate`: the announced length is that of the complete body."""
 
 
-class Reset(Bent):
-    """`cut_body`: the bytes that were kept go out first, as far as the line takes them."""
+class Reset(CutAnswer):
+    """`cut_body`: the kept bytes are sent first, then the connection is reset."""
 
     async def end(self) -> None:
-        # A reset drops what the socket has not sent yet; on loopback a moment is enough for it.
+        # A reset drops what the socket has not sent yet; on loopback this wait is long enough to send it.
         await asyncio.sleep(_LOOK_S)
         self.connection.reset()
 
 
-class Stalled(Bent):
-    """`stall_body`."""
+class Stalled(CutAnswer):
+    """`stall_body`: silence after the kept bytes, then a reset."""
 
     async def end(self) -> None:
         await self.connection.be_silent(self.fault.rule.stall_s)
         self.connection.reset()
 
 
-class Short(Bent):
-    """`short`: nothing on the wire tells that bytes are missing."""
+class Short(CutAnswer):
+    """`short`: the answer ends normally; nothing on the wire shows that bytes are missing."""
 
     async def head(self, message: Message) -> None:
         headers: Headers = list(message["headers"])
         known = {name.lower(): value for name, value in headers}
-        whole = int(known.get(b"content-length", b"0"))
-        self.left = min(self.left, whole)
+        length = int(known.get(b"content-length", b"0"))
+        self.left = min(self.left, length)
         framing = self.fault.rule.framing
         bare = [
             (name, value)
@@ -215,7 +219,7 @@ class Short(Bent):
 
 
 class Dripping:
-    """`drip`: the whole body, a drop at a time; no read ever times out, the transfer hardly ever ends."""
+    """`drip`: the complete body in very small pieces. No read times out, and the transfer takes extremely long."""
 
     def __init__(self, fault: Fault, send: Send, connection: Connection) -> None:
         self._fault = fault
@@ -241,7 +245,7 @@ class Dripping:
 
 
 class Flipped:
-    """`flip_down`: one bit of the bytes is not what was stored."""
+    """`flip_down`: one bit of the bytes sent differs from what is stored."""
 
     def __init__(self, fault: Fault, send: Send) -> None:
         self._fault = fault
@@ -260,7 +264,7 @@ class Flipped:
 
 
 def flip_bit(data: bytes, at: int) -> bytes:
-    """Return the bytes with the lowest bit of byte `at` flipped; as they are where that lies outside."""
+    """Return the bytes with the lowest bit of byte `at` flipped; unchanged where `at` is outside of them."""
     if not 0 <= at < len(data):
         return data
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]

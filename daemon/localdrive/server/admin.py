@@ -1,4 +1,4 @@
-"""`/_admin/…`: what tests and demonstrations may ask and change. Only there when the server was started with --admin."""
+"""`/_admin/…`: what tests and demonstrations may read and change. Served only with `--admin` or a fault script."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from daemon.localdrive.directory.scanner import Scanner
 from daemon.localdrive.errors import ApiError
 from daemon.localdrive.faults.matching import Faults, rule_from
 from daemon.localdrive.faults.script import Script, parse
-from daemon.localdrive.server.line import Line
+from daemon.localdrive.server.link import Link
 from daemon.localdrive.server.quota import Meters
 from daemon.localdrive.server.record import RequestLog
 from daemon.localdrive.settings import Settings
@@ -32,20 +32,20 @@ _EVERYTHING = Caller(all_drives=True)
 
 
 class Steering:
-    """What changes how the server behaves, while it runs."""
+    """Changes how the server behaves while it runs."""
 
-    def __init__(self, settings: Settings, faults: Faults, meters: Meters, line: Line) -> None:
+    def __init__(self, settings: Settings, faults: Faults, meters: Meters, link: Link) -> None:
         self.settings = settings
         self.faults = faults
         self.meters = meters
-        self._line = line
+        self._link = link
 
     def apply(self, script: Script) -> None:
-        """Begin a script: its settings, its seed, its rules instead of those in force, everything from the start."""
+        """Start a script: apply its settings and seed, replace the rules in force, and reset all counts."""
         seed = {} if script.seed is None else {"seed": script.seed}
         self.settings.change({**script.settings, **seed})
         self.faults.replace(script.rules, self.settings.seed)
-        self._line.restart()
+        self._link.restart()
 
 
 class Admin:
@@ -97,7 +97,7 @@ class Admin:
     async def change_settings(self, request: Request) -> Response:
         changes = await read_json(request)
         self._wrong_values_are_400(self._drive.settings.change, changes)
-        # What was changed here outlives a restart; the rest stays what the server is started with.
+        # Settings changed here survive a restart; all others come from the start options.
         changed = json.loads(self._drive.store.meta("settings") or "{}") | changes
         with self._drive.store.transaction():
             self._drive.store.set_meta("settings", json.dumps(changed))
@@ -122,13 +122,13 @@ class Admin:
         return JSONResponse({})
 
     async def history(self, request: Request) -> Response:
-        """Every effect on the Drive in order, for a checker that trusts nobody else."""
+        """Every effect on the Drive in order, for an independent checker."""
         return JSONResponse(
             {"effects": self._drive.store.history(int(request.query_params.get("after", "0")))}
         )
 
     async def history_of_requests(self, request: Request) -> Response:
-        """Every request in order, with its number, status, fault and effects (`record.Entry`), of earlier lives too."""
+        """Every request in order, with its number, status, fault and effects (`record.Entry`), those before a restart included."""
         params = request.query_params
         found = self._log.all(int(params.get("after", "0")), int(params.get("limit", "100000")))
         return JSONResponse({"requests": found})
@@ -137,7 +137,7 @@ class Admin:
         return JSONResponse({"seed": self._drive.settings.seed, "faults": self._faults.state()})
 
     async def add_fault(self, request: Request) -> Response:
-        """Add one rule behind those in force."""
+        """Add one rule after those in force."""
         self._wrong_values_are_400(
             lambda values: self._faults.add(rule_from(values), self._drive.settings.seed),
             await read_json(request),
@@ -145,13 +145,13 @@ class Admin:
         return await self.faults(request)
 
     async def set_script(self, request: Request) -> Response:
-        """Begin a script (`script`), TOML or JSON; unlike single settings its own do not outlive a restart."""
+        """Start a fault script (`faults.script`), TOML or JSON. Its settings do not survive a restart."""
         text = (await read_small(request, _SCRIPT_BYTES)).decode("utf-8", "replace")
         self._wrong_values_are_400(lambda it: self._steering.apply(parse(it)), text)
         return await self.faults(request)
 
     async def reset_quota(self, _: Request) -> Response:
-        """As if nobody had asked for or uploaded anything today."""
+        """Reset all quotas, as if there had been no request and no upload today."""
         self._steering.meters.reset()
         return JSONResponse({})
 
@@ -160,7 +160,7 @@ class Admin:
         return await self.faults(request)
 
     async def view(self, request: Request) -> Response:
-        """Somebody merely opened the item: its entry comes again in the feed."""
+        """Record that a person opened the item: it gets a new entry in the feed."""
         item = self._drive.find((await read_json(request))["file_id"], _EVERYTHING)
         saved = self._drive.touch(item, "view", viewed=now_iso())
         return JSONResponse({"version": saved.version})
@@ -175,7 +175,7 @@ class Admin:
         return JSONResponse({})
 
     async def share(self, request: Request) -> Response:
-        """Make an item the top of a tree of another user, shared with us as `role`; empty role: ours again."""
+        """Make an item the top of a tree that another user shares with us as `role`. Empty role: it is ours again."""
         body = await read_json(request)
         item = self._drive.find(body["file_id"], _EVERYTHING)
         role = body.get("role", "reader")
@@ -191,7 +191,7 @@ class Admin:
             self._give_to(child.id, owner)
 
     async def create_drive(self, request: Request) -> Response:
-        """Make a shared drive; answers its id and the directory in which people drop files into it."""
+        """Make a shared drive; answer its id and the directory in which people put its files."""
         body = await read_json(request)
         drive_id = new_root_id()
         now = time.time()
@@ -219,7 +219,7 @@ class Admin:
         return JSONResponse({})
 
     async def tokens(self, request: Request) -> Response:
-        """`{"action": "revoke"}`: the next refresh is invalid_grant; `"expire"`: access tokens answer 401 now."""
+        """`{"action": "revoke"}`: the next refresh answers invalid_grant. `"expire"`: access tokens answer 401 from now on."""
         if (await read_json(request)).get("action") == "expire":
             self._api.oauth.expire_access()
         else:
@@ -233,13 +233,13 @@ class Admin:
         return JSONResponse({})
 
     async def drop_sessions(self, _: Request) -> Response:
-        """All upload sessions die, as if their week were over."""
+        """End all upload sessions, as if they had expired."""
         for session_id in self._drive.store.sessions():
             self._api.uploads.drop(session_id)
         return JSONResponse({})
 
     async def path(self, request: Request) -> Response:
-        """Where an item lies on disk."""
+        """Answer the path of an item on disk."""
         item = self._drive.find(request.query_params["file_id"], _EVERYTHING)
         return JSONResponse(
             {"path": str(self._drive.tree.path(item)) if item.disk_name or not item.parent else ""}

@@ -1,4 +1,4 @@
-"""What every request passes before it reaches its answer: the record, the line, faults, quota, the bearer token."""
+"""What every request passes before the application: the request log, the network link, faults, quota, the bearer token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from daemon.localdrive.errors import ApiError
 from daemon.localdrive.faults import wire
 from daemon.localdrive.faults.actions import Ask
 from daemon.localdrive.faults.matching import Fault, Faults
-from daemon.localdrive.server.line import Line
+from daemon.localdrive.server.link import Link
 from daemon.localdrive.server.quota import Meters, price
 from daemon.localdrive.server.record import RequestLog
 from daemon.localdrive.settings import Settings
@@ -34,12 +34,17 @@ _INSTEAD = {
     "invalid_grant",
     "unauthorized",
 }
-_BENT = {"truncate": wire.Truncated, "cut_body": wire.Reset, "stall_body": wire.Stalled, "short": wire.Short}
+_CUT_ANSWERS = {
+    "truncate": wire.Truncated,
+    "cut_body": wire.Reset,
+    "stall_body": wire.Stalled,
+    "short": wire.Short,
+}
 
 
 @dataclass(slots=True)
 class Passing:
-    """A request on its way: how it is read and answered, its connection, and its entry in the record."""
+    """A request in progress: how it is read and answered, its connection, and its entry in the request log."""
 
     scope: Scope
     receive: Receive
@@ -49,11 +54,11 @@ class Passing:
 
 
 Takeover = Callable[[Fault, str], Awaitable[None]]
-"""Changes what was just created (`id_taken`), as somebody else would have."""
+"""Changes the item that was just created (`id_taken`), as another user would."""
 
 
 class Gate:
-    """ASGI middleware around the whole application."""
+    """ASGI middleware around the application."""
 
     def __init__(
         self,
@@ -64,7 +69,7 @@ class Gate:
         faults: Faults,
         log: RequestLog,
         meters: Meters,
-        line: Line,
+        link: Link,
         take_over: Takeover,
         admin_token: bool,
     ) -> None:
@@ -74,7 +79,7 @@ class Gate:
         self._faults = faults
         self._log = log
         self._meters = meters
-        self._line = line
+        self._link = link
         self._take_over = take_over
         self._admin_token = admin_token
 
@@ -93,11 +98,11 @@ class Gate:
         if fault is not None:
             self._log.met(entry, fault.rule.action, fault.number)
         self._log.save(entry)
-        mark = answering.set(entry)
+        reset_token = answering.set(entry)
         try:
             return await self._pass(scope, receive, send, entry, fault)
         finally:
-            answering.reset(mark)
+            answering.reset(reset_token)
             self._log.end(entry)
 
     async def _pass(
@@ -106,8 +111,8 @@ class Gate:
         connection = wire.Connection(send)
         onward = send
         if "in_batch" not in scope:
-            await self._line.wait_for_answer()
-            receive, onward = self._line.slowed_receive(receive), self._line.slowed_send(send)
+            await self._link.wait_for_answer()
+            receive, onward = self._link.slowed_receive(receive), self._link.slowed_send(send)
 
         async def counting() -> Message:
             message = await receive()
@@ -134,7 +139,7 @@ class Gate:
             await wire.drain(receive)
             if refused == "units" and self._settings.quota_answers_429:
                 return await wire.answer(send, 429, [], b"")
-            # The dot is all that tells the 750 GB day, and not reliably (drive-api.md, section 5).
+            # Only the full stop distinguishes the 750 GB day, and not reliably (drive-api.md, section 5).
             message = "User rate limit exceeded." if refused == "day" else "User Rate Limit Exceeded"
             return await _answer(send, errors.rate_limited(message))
         if not scope["path"].startswith(_OPEN) and not _is_session(scope):
@@ -150,7 +155,7 @@ class Gate:
     async def _misbehave(self, fault: Fault, passing: Passing) -> None:
         action, scope, connection = fault.rule.action, passing.scope, passing.connection
         if action in _INSTEAD:
-            # Refused requests cost too.
+            # Refused requests cost units too.
             self._meters.refuses(passing.entry["kind"], passing.entry["units"])
             await wire.drain(passing.receive)
             return await self._instead(fault, passing.send)
@@ -160,20 +165,20 @@ class Gate:
         elif action in {"cut_after", "status_after", "stall_after", "id_taken"}:
             return await self._after(fault, passing)
         elif action != "cut_before":
-            if fault.action.is_lie:
+            if fault.action.is_distortion:
                 scope["fault"] = fault
             if action == "ignore_range":
                 scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"range"]
             if action == "cut_upload":
                 passing.receive = wire.CutReceive(fault, passing.receive, connection).receive
-            passing.send = self._bent(fault, passing.send, connection)
+            passing.send = self._with_fault(fault, passing.send, connection)
             return await self._admit(passing)
         return connection.reset()
 
-    def _bent(self, fault: Fault, send: Send, connection: wire.Connection) -> Send:
+    def _with_fault(self, fault: Fault, send: Send, connection: wire.Connection) -> Send:
         action = fault.rule.action
-        if action in _BENT:
-            return _BENT[action](fault, send, connection).send
+        if action in _CUT_ANSWERS:
+            return _CUT_ANSWERS[action](fault, send, connection).send
         if action == "drip":
             return wire.Dripping(fault, send, connection).send
         if action == "flip_down":
@@ -193,17 +198,17 @@ class Gate:
         return await wire.answer(send, *fault.answer(time.time()))
 
     async def _after(self, fault: Fault, passing: Passing) -> None:
-        """The effect is there, its answer is not."""
+        """Carry the request out, and lose or replace its answer."""
         action, send, entry = fault.rule.action, passing.send, passing.entry
-        held = wire.Held(whole=action == "id_taken")
-        await self._admit(replace(passing, send=held.send))
-        entry["true_status"] = held.status
+        withheld = wire.WithheldAnswer(keeps_answer=action == "id_taken")
+        await self._admit(replace(passing, send=withheld.send))
+        entry["true_status"] = withheld.status
         if action == "id_taken":
-            if not entry["effects"] or held.status != 200:
+            if not entry["effects"] or withheld.status != 200:
                 # Nothing was created yet (the start of a session, a chunk before the last one).
                 fault.give_back()
                 self._log.not_met(entry)
-                return await held.release(send)
+                return await withheld.release(send)
             await self._take_over(fault, entry["effects"][0])
             return await _answer(send, errors.id_in_use())
         if action == "status_after":
@@ -232,7 +237,7 @@ def _bearer(scope: Scope) -> str:
 
 
 def _is_session(scope: Scope) -> bool:
-    """A session URI is its own credential; a bearer token sent with it is judged all the same."""
+    """A session URI is its own credential; a bearer token sent with it is checked all the same."""
     return (
         not _bearer(scope)
         and "/upload/" in scope["path"]

@@ -1,4 +1,4 @@
-"""What requests cost and what is left: units, writes a second, bytes a day. Arithmetic; the gate asks."""
+"""Quotas: units a minute, writes a second, uploaded bytes a day. Arithmetic only; the gate calls it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MEDIA = re.compile(r"[?&]alt=media")
 
 
 def price(method: str, path_and_query: str) -> tuple[str, int]:
-    """Return (kind, units) of a request. Source: drive-api.md, section 6; where it is silent, the likely price."""
+    """Return (kind, units) of a request. Source: drive-api.md, section 6; the likely price where that says nothing."""
     path = path_and_query.partition("?")[0]
     if method in {"GET", "HEAD"}:
         if _MEDIA.search(path_and_query):
@@ -49,9 +49,9 @@ def price(method: str, path_and_query: str) -> tuple[str, int]:
 
 
 class Bucket:
-    """Fills at `rate` a second and holds five seconds of it; a new rate does not fill it.
+    """A token bucket: fills at `rate` a second and holds five seconds of it. A new rate does not fill it.
 
-    A refused request costs too: a client that hammers finds the bucket in debt, down to the bucket's own size.
+    A refused request costs too, so a client that keeps asking drives the level below zero, down to minus its capacity.
     """
 
     def __init__(self) -> None:
@@ -66,14 +66,14 @@ class Bucket:
         else:
             self._level = min(holds, self._level + (now - self._at) * min(rate, self._rate))
         self._at, self._rate = now, rate
-        # What costs more than the bucket holds passes when it is full; else it never would.
+        # A request that costs more than the capacity passes when the bucket is full; otherwise it would never pass.
         enough = self._level >= min(amount, holds)
         self._level = max(-holds, self._level - amount)
         return enough
 
 
 class Minute:
-    """What was asked for in the last sixty seconds, refused requests included."""
+    """The sum of units of the last sixty seconds, refused requests included."""
 
     def __init__(self) -> None:
         self._asked: deque[tuple[float, int]] = deque()
@@ -88,7 +88,7 @@ class Minute:
 
 
 class Meters:
-    """All of them, each switched on by its setting."""
+    """All quotas; each is switched on by its setting."""
 
     def __init__(
         self, settings: Settings, day: UploadDay, clock: Callable[[], float] = time.monotonic
@@ -102,7 +102,7 @@ class Meters:
         self._minute, self._units, self._writes = Minute(), Bucket(), Bucket()
 
     def reset(self) -> None:
-        """As if nobody had asked for anything yet today."""
+        """Reset everything, as if there had been no request today."""
         self.reset_rates()
         self.day.reset()
 

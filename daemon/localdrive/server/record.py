@@ -1,4 +1,4 @@
-"""The record of requests: counters, the recent ones in memory, and all of them on disk for an independent checker."""
+"""The log of requests: counters, the recent ones in memory, and all of them on disk for an independent checker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UPLOAD_ID = re.compile(r"(?:^|&)upload_id=([^&]+)")
 
 
 class RequestLog:
-    """Begins and ends one entry for each request.
+    """Keeps one entry for each request.
 
     Args:
         path: where all of them are kept; None keeps the recent ones in memory only.
@@ -32,7 +32,7 @@ class RequestLog:
         if path is not None:
             self._db = sqlite3.connect(path, isolation_level=None)
             path.chmod(0o600)
-            # A kill of this process loses nothing; the loss of power may: these are tests.
+            # A kill of this process loses nothing. A loss of power may, which is enough for tests.
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=OFF")
             self._db.execute(
@@ -41,7 +41,7 @@ class RequestLog:
             self._seq = self._db.execute("SELECT COALESCE(MAX(seq), 0) FROM requests").fetchone()[0]
 
     def clear(self) -> None:
-        """Start counting anew; what is on disk stays."""
+        """Reset the counters and the recent entries. Entries on disk stay."""
         self.recent.clear()
         self.by_kind.clear()
         self.units = self.total = 0
@@ -73,7 +73,7 @@ class RequestLog:
         entry |= {"fault": fault, "rule": rule}
 
     def not_met(self, entry: Entry) -> None:
-        """The fault found nothing to act upon."""
+        """Remove the fault from the entry: it found nothing to act upon."""
         for key in ("fault", "rule", "true_status"):
             entry.pop(key, None)
 

@@ -1,4 +1,4 @@
-"""The embedded Drive as a running server: puts the parts together and speaks on 127.0.0.1."""
+"""The embedded Drive as a running server: builds the parts and serves them on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
-from daemon.localdrive.api import lies
+from daemon.localdrive.api import distortions
 from daemon.localdrive.api.app import Api, batch_route, make_app
 from daemon.localdrive.api.oauth import OAuth
 from daemon.localdrive.directory.scanner import Scanner
@@ -28,7 +28,7 @@ from daemon.localdrive.faults import script
 from daemon.localdrive.faults.matching import Fault, Faults
 from daemon.localdrive.server.admin import Admin, Steering
 from daemon.localdrive.server.gate import Gate
-from daemon.localdrive.server.line import Line
+from daemon.localdrive.server.link import Link
 from daemon.localdrive.server.quota import Meters
 from daemon.localdrive.server.record import RequestLog
 from daemon.localdrive.settings import Settings
@@ -40,7 +40,7 @@ FIRST_SCAN_AT_MOST_S = 10.0
 
 
 class _Nameless(logging.Handler):
-    """Errors as type and place in the code: an exception's text may hold the name of a file."""
+    """Writes an error as its type and place in the code, because an exception's text may hold a file name."""
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage().partition("\n")[0]
@@ -58,7 +58,7 @@ def _say(text: str) -> None:
 
 
 class AlreadyServed(Exception):
-    """Another server has this index."""
+    """Another server already serves this directory."""
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class Options:
         token: the only bearer token accepted; empty with `settings.auth` "off".
         admin: serve `/_admin/…` and keep the history of requests and effects.
         durable: survive the loss of power, not only of the process.
-        watch_stdin: end when standard input closes, that is, with the parent.
+        watch_stdin: end when standard input closes, that is, when the parent process ends.
     """
 
     directory: Path
@@ -94,7 +94,7 @@ def _lock(path: Path) -> int:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            # A server killed a moment ago may still be going.
+            # A server that was just killed may still be running.
             if time.monotonic() > deadline:
                 os.close(handle)
                 raise AlreadyServed(f"{path.parent} is served already") from None
@@ -104,7 +104,7 @@ def _lock(path: Path) -> int:
 
 
 def _clear_hidden(tree: Tree, store: Store) -> None:
-    """Throw away what a killed server left half-made. After the journal's renames, before anything is served."""
+    """Delete the incomplete files of a server that was killed. Call after the journal's renames, before serving."""
     for left in (tree.hidden / "tmp").iterdir():
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
@@ -136,13 +136,13 @@ def build(options: Options) -> tuple[ASGIApp, Store]:
     _clear_hidden(tree, store)
     drive = Drive(store, tree, settings, durable=options.durable)
     oauth = OAuth(store, settings, options.token)
-    faults, line = Faults(), Line(settings)
+    faults, link = Faults(), Link(settings)
     log = RequestLog(store.path.with_name("requests.sqlite") if options.admin else None)
     meters = Meters(settings, drive.day)
     drive.asked_lag_s = faults.longest_lag_s
     api = Api(drive, oauth)
     scanner = Scanner(drive)
-    steering = Steering(settings, faults, meters, line)
+    steering = Steering(settings, faults, meters, link)
     if options.faults is not None:
         steering.apply(script.read(options.faults))
     gate: list[ASGIApp] = []
@@ -152,7 +152,7 @@ def build(options: Options) -> tuple[ASGIApp, Store]:
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
         if settings.scan_interval_s > 0:
-            # What lies there already is there from the first request on; a huge tree must not hold up the start.
+            # The first request already sees the files of the directory. A huge tree must not delay the start.
             with suppress(OSError, TimeoutError):
                 await asyncio.wait_for(scanner.scan(), FIRST_SCAN_AT_MOST_S)
         tasks = [asyncio.create_task(scanner.run())]
@@ -168,11 +168,11 @@ def build(options: Options) -> tuple[ASGIApp, Store]:
     app = make_app(api, list(routes), lifespan)
 
     async def take_over(fault: Fault, file_id: str) -> None:
-        await lies.take_over(drive, fault, file_id)
+        await distortions.take_over(drive, fault, file_id)
 
     gate.append(
         Gate(
-            app, settings=settings, oauth=oauth, faults=faults, log=log, meters=meters, line=line,
+            app, settings=settings, oauth=oauth, faults=faults, log=log, meters=meters, link=link,
             take_over=take_over, admin_token=bool(options.token),
         )
     )  # fmt: skip
@@ -231,7 +231,7 @@ def serve(options: Options, on_ready: Callable[[str], None]) -> None:
 
 
 def _announce(directory: Path, endpoint: str) -> None:
-    """Leave process id and endpoint for `process.running_server`; the token is told to nobody."""
+    """Write process id and endpoint for `process.running_server`. The token is not written."""
     path = directory / HIDDEN / "server.json"
     path.with_suffix(".new").write_text(json.dumps({"pid": os.getpid(), "endpoint": endpoint}))
     path.with_suffix(".new").replace(path)

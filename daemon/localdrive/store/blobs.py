@@ -55,7 +55,7 @@ async def store_copy(tree: Tree, source: Path, *, sync: bool) -> Blob:
     """Copy a file of the tree to the hidden area.
 
     Raises:
-        ApiError: 503 where people took it away.
+        ApiError: 503 where people removed it.
     """
     path = tree.tmp_path("blob-" + secrets.token_hex(8))
     try:

@@ -1,4 +1,4 @@
-"""What can happen to items: create, change, move, trash, delete; each one transaction, with its change entry."""
+"""The operations on items: create, change, move, trash, delete. Each is one transaction with its change entry."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KEPT_REVISIONS = 10
 
 
 class Drive(Rules):
-    """The rules of the Drive over index and directory. Used from the event loop only."""
+    """Applies operations to index and directory by the rules of the Drive. Used from the event loop only."""
 
     def __init__(self, store: Store, tree: Tree, settings: Settings, *, durable: bool) -> None:
         super().__init__(store, tree, settings)
@@ -35,16 +35,16 @@ class Drive(Rules):
         self.older: dict[str, deque[tuple[float, float, Item | None]]] = {}
         """For listings that lag: (time of the change, lag, the item before it). In memory only."""
         self.asked_lag_s: Callable[[], float] = lambda: 0.0
-        """How far back a scripted answer may want to look, whatever the settings say."""
+        """The longest lag in seconds that a fault rule asks for, whatever the settings say."""
 
     def remember_s(self) -> float:
-        """Return how long a listing may have to know how an item was before its last change."""
+        """Return for how many seconds the state of an item before a change must be kept for listings."""
         return max(self.settings.search_lag_s, self.asked_lag_s())
 
     # ── writing one item
 
     def log_of(self, item: Item) -> str:
-        # Changes in a shared drive are told in its own log only; the guide tells apps not to rely on the other.
+        # Changes in a shared drive appear in its own log only; the guide tells apps not to rely on the user's log.
         return item.drive_id or USER_LOG
 
     def record(
@@ -57,7 +57,7 @@ class Drive(Rules):
         silent: bool = False,
         removed: bool = False,
     ) -> None:
-        """Remember the effect: for listings that lag, for the feed, and for the checker. Inside a transaction."""
+        """Record the effect for listings that lag, for the feed, and for the checker. Call inside a transaction."""
         now = time.time()
         lag = self.settings.listing_lag_s if source == "api" else self.settings.dropped_listing_lag_s
         if lag > 0 or self.remember_s() > 0:
@@ -97,7 +97,7 @@ class Drive(Rules):
     # ── create
 
     def create(self, meta: dict[str, Any], caller: Caller, blob: Blob | None, media_type: str = "") -> Item:
-        """Make the item that `meta` describes, `blob` its bytes (None for folders, shortcuts and documents)."""
+        """Make the item that `meta` describes; `blob` holds its bytes (None for folders, shortcuts and documents)."""
         parent = self.check_create(meta, caller, blob.size if blob else 0)
         name = meta.get("name") or "Untitled"
         mime = meta.get("mimeType") or media_type
@@ -146,7 +146,7 @@ class Drive(Rules):
         return item
 
     def copy_meta(self, source: Item, meta: dict[str, Any]) -> dict[str, Any]:
-        """Return what a copy is described by: the source's own, marks of its maker included, overruled by `meta`."""
+        """Return the metadata of a copy: that of the source, properties included; values of `meta` win."""
         own = {
             "name": f"Copy of {source.name}",
             "mimeType": source.mime,
@@ -194,7 +194,7 @@ class Drive(Rules):
         if blob is not None:
             self.check_media_update(before, caller, blob.size)
         if not (self.tree.path(before).exists() or not before.disk_name):
-            # People took it away; the scanner has not told yet.
+            # People removed it from the disk, and the scanner has not seen that yet.
             raise errors.backend_error()
         target = self.target_parent(before, caller, add_parents, remove_parents)
         item = self._with_metadata(before, meta)
@@ -256,7 +256,7 @@ class Drive(Rules):
         return replace(item, **changes)
 
     def _with_blob(self, item: Item, blob: Blob, meta: dict[str, Any], media_type: str) -> Item:
-        # Identical bytes make a new revision too: whether the real Drive spares it is unknown, so nobody may count on it.
+        # Identical bytes make a new revision too. Whether the real Drive avoids that is unknown, so no client may rely on it.
         return replace(
             item,
             size=blob.size,
@@ -272,7 +272,7 @@ class Drive(Rules):
         )
 
     def _with_disk_name(self, before: Item, item: Item) -> Item:
-        """Choose the name on disk anew where name or place changed."""
+        """Choose a new name on disk where name or folder changed."""
         if not before.disk_name:
             return item
         if before.name == item.name and before.parent == item.parent and before.trashed == item.trashed:
@@ -280,12 +280,12 @@ class Drive(Rules):
         if item.trashed:
             return item
         folder = self.tree.path(self.store.folders[item.parent])
-        wanted = self.tree.free_disk_name(folder, item.name, item.id)
-        self._need_room(folder / wanted)
-        return replace(item, disk_name=wanted)
+        disk_name = self.tree.free_disk_name(folder, item.name, item.id)
+        self._need_room(folder / disk_name)
+        return replace(item, disk_name=disk_name)
 
     def _keep_old_bytes(self, before: Item) -> None:
-        """Link the bytes of the head that is about to be replaced, so that pinned downloads go on."""
+        """Keep the bytes of the head revision that is about to be replaced, so that downloads of that revision go on."""
         kept = self.tree.revision_path(before.id, before.head)
         kept.parent.mkdir(parents=True, exist_ok=True)
         path = self.tree.path(before)
@@ -315,20 +315,20 @@ class Drive(Rules):
         self.remove(item, source="api")
 
     def remove(self, item: Item, *, source: str) -> None:
-        """Take the item and what is below out of the index, and off the disk if it is still there.
+        """Remove the item and everything below from the index, and from the disk if it is still there.
 
-        One entry for the item itself and none for what is below, as for a move.
+        The feed gets one entry for the item and none for what is below, as for a move.
         """
         below = self._below(item)
-        grave = self.tree.tmp_path("deleted-" + item.id)
+        deleted_dir = self.tree.tmp_path("deleted-" + item.id)
         with self.store.transaction():
             for gone in [*below, item]:
                 if gone.disk_name and (gone.id == item.id or gone.trashed):
-                    self.store.rename_after_commit(self.tree.path(gone), grave / gone.id)
+                    self.store.rename_after_commit(self.tree.path(gone), deleted_dir / gone.id)
             for gone in [*below, item]:
                 self.store.drop(gone.id)
                 self.record("delete", gone, gone, source=source, silent=gone.id != item.id, removed=True)
-        shutil.rmtree(grave, ignore_errors=True)
+        shutil.rmtree(deleted_dir, ignore_errors=True)
         for gone in [*below, item]:
             if gone.is_blob:
                 shutil.rmtree(self.tree.hidden / "revisions" / gone.id, ignore_errors=True)

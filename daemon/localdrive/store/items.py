@@ -89,7 +89,7 @@ COLUMNS = tuple(f.name for f in fields(Item))
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Bytes that lie complete and synced in the hidden area, waiting for their place."""
+    """A complete file in the hidden area, not yet moved to its place."""
 
     path: str
     size: int
@@ -115,14 +115,17 @@ def new_revision_id() -> str:
 
 
 def _chars(count: int) -> str:
-    """Return so many random letters, digits, ``-`` and ``_``: asked for one by one they are half of a scan's time."""
+    """Return `count` random letters, digits, ``-`` and ``_``. One call for each character would take half of a scan's time."""
     return secrets.token_urlsafe(count)[:count]
 
 
 def iso(epoch_s: float) -> str:
     """Return RFC 3339 in UTC with milliseconds, as Drive spells times."""
-    whole = int(epoch_s * 1000)
-    return datetime.fromtimestamp(whole // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{whole % 1000:03d}Z"
+    epoch_ms = int(epoch_s * 1000)
+    return (
+        datetime.fromtimestamp(epoch_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        + f".{epoch_ms % 1000:03d}Z"
+    )
 
 
 def now_iso() -> str:

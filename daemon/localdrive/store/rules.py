@@ -1,4 +1,4 @@
-"""What the real Drive refuses: each check raises its answer, or returns what the caller goes on with."""
+"""What the real Drive refuses. Each check raises the error answer, or returns what the caller needs next."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from daemon.rules.model import FOLDER_MIME, GOOGLE_APPS_PREFIX, SHORTCUT_MIME
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, and what they said they understand."""
+    """The account of a request, and whether it supports shared drives."""
 
     email: str = ""
     service_account: bool = False
@@ -24,7 +24,7 @@ class Caller:
 
 
 class Rules:
-    """Reads index and tree; changes nothing."""
+    """Checks against index and tree. Changes nothing."""
 
     def __init__(self, store: Store, tree: Tree, settings: Settings) -> None:
         self.store = store
@@ -92,7 +92,7 @@ class Rules:
                 "insufficientParentPermissions", "Insufficient permissions for the specified parent."
             )
         limit, most = self.settings.folder_children_limit, self.settings.shared_drive_items_limit
-        # Roots and shared drives are spared; what lies in the trash counts (drive-api.md, section 6).
+        # Roots and shared drives have no such limit; items in the trash count (drive-api.md, section 6).
         if limit and parent.parent and not parent.drive_id and self.store.count("parent", parent.id) >= limit:
             raise errors.folder_full()
         if most and parent.drive_id and self.store.count("drive_id", parent.drive_id) > most:

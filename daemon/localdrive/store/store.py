@@ -1,8 +1,8 @@
 """The index of the embedded Drive: SQLite, one writer; the only module here that speaks SQL.
 
-Everything that touches the disk's tree is written with a journal of renames in the same transaction as the rows:
-after a kill between the two, the next start does the renames, so that no file ever stands in the tree unknown
-(the scanner would give it a second id) and none is missing (the scanner would report it deleted).
+Every change of the tree on disk is written with a journal of renames in the same transaction as the rows:
+after a kill between the two, the next start does the renames. Without it, a file could be in the tree without a row
+(the scanner would give it a second id), or missing from it (the scanner would report it deleted).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _to_item(row: tuple[Any, ...]) -> Item:
 
 
 class Store:
-    """Rows in, rows out. Folders are kept in memory as well: every path and every `trashed` walks through them."""
+    """Reads and writes the rows. Folders are also kept in memory, because every path and every `trashed` needs them."""
 
     def __init__(self, path: Path, *, durable: bool, history: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ class Store:
         self._renames: list[tuple[str, str]] = []
         self._depth = 0
         self.writes = 0
-        """Grows with every change of an item: while it stands, so does what a listing found."""
+        """Grows with every change of an item. While it is unchanged, the result of a listing stays valid."""
         self.folders: dict[str, Item] = {}
         for row in self._db.execute(f"SELECT {_COLUMN_LIST} FROM items WHERE mime=?", (FOLDER_MIME,)):
             item = _to_item(row)
@@ -111,7 +111,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit what the block writes, then do the renames it asked for; nothing of both if it raises."""
+        """Commit what the block writes, then do its renames. If the block raises, neither happens."""
         if self._depth:
             yield
             return
@@ -148,11 +148,11 @@ class Store:
                 _sync_folder(folder)
 
     def rename_after_commit(self, source: Path, target: Path) -> None:
-        """Move `source` to `target` once the transaction stands; done at the next start if we are killed between."""
+        """Move `source` to `target` after the commit; at the next start, if the process is killed in between."""
         self._renames.append((str(source), str(target)))
 
     def finish_renames(self) -> None:
-        """Do the renames that a killed server owes. Call once, at start."""
+        """Do the renames that a killed server left undone. Call once, at start."""
         rows = self._db.execute("SELECT source, target FROM journal ORDER BY number").fetchall()
         for source, target in rows:
             _rename(os.fsdecode(source), os.fsdecode(target))
@@ -186,7 +186,7 @@ class Store:
         return int(row[0])
 
     def on_disk(self, parent: str, disk_name: str) -> Item | None:
-        """Return the item that lies under this name in a folder of the tree (not in the trash)."""
+        """Return the item with this name on disk in a folder of the tree (not in the trash)."""
         row = self._db.execute(
             f"SELECT {_COLUMN_LIST} FROM items WHERE parent=? AND disk_name=? AND trashed=0",
             (parent, os.fsencode(disk_name)),

@@ -1,4 +1,4 @@
-"""Where items lie: in the Drive's tree, and on disk; who may do what with them. Reads the index, changes nothing."""
+"""Where items are, in the Drive's tree and on disk, and what may be done with them. Reads the index, changes nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Tree:
     # ── on disk
 
     def path(self, item: Item) -> Path:
-        """Return where the item's bytes or folder lie now."""
+        """Return the current path of the item's bytes or folder."""
         if item.id == self.store.root_id:
             return self.directory
         if item.drive_id and item.id == item.drive_id:
@@ -44,7 +44,7 @@ class Tree:
         return self.hidden / "uploads" / session_id
 
     def free_disk_name(self, folder: Path, name: str, file_id: str) -> str:
-        """Return a name that nothing in `folder` bears: several Drive files may share one, disk files may not."""
+        """Return a name that is free in `folder`: Drive files may share a name, files on disk may not."""
         legal = legal_disk_name(name, file_id)
         if os.path.lexists(folder / legal):
             return second_disk_name(legal, file_id)
@@ -63,16 +63,16 @@ class Tree:
         return found
 
     def depth(self, item: Item) -> int:
-        """Return how many folders lie above the item, the root not counted."""
+        """Return the number of folders above the item, without the root."""
         return max(0, len(self.ancestors(item)) - 1)
 
     def height(self, item: Item) -> int:
-        """Return how many levels of folders hang below the item."""
+        """Return the number of folder levels below the item."""
         below = [f for f in self.store.folders.values() if f.parent == item.id]
         return 1 + max((self.height(f) for f in below), default=0) if below else 0
 
     def is_trashed(self, item: Item) -> bool:
-        """Whether the item or a folder above it lies in the trash."""
+        """Whether the item or a folder above it is in the trash."""
         if item.trashed:
             return True
         folders = self.store.folders

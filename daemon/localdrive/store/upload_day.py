@@ -1,4 +1,4 @@
-"""The bytes that may go up in a day; what went up outlives a restart."""
+"""The daily limit of uploaded bytes. The count survives a restart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from daemon.localdrive.store.store import Store
 
 
 class UploadDay:
-    """The 750 GB day: bytes that went up, all kinds of upload together. Outlives a restart."""
+    """The 750 GB day: counts the bytes of all kinds of upload together."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
@@ -20,7 +20,7 @@ class UploadDay:
         self._since: float = saved.get("since", 0.0)
 
     def add(self, size_bytes: int) -> None:
-        """Bytes arrived; kept or not, they count."""
+        """Count bytes that arrived, whether they are kept or not."""
         if not self._settings.uploads_per_day_bytes or self.is_over():
             return
         first = self._bytes == 0
@@ -31,7 +31,7 @@ class UploadDay:
         self._save()
 
     def is_over(self, announced_bytes: int = 0) -> bool:
-        """Whether uploads are refused now; with a size, whether one so big would be, whatever went up today."""
+        """Whether uploads are refused now; with `announced_bytes`, also whether that upload exceeds the limit on its own."""
         limit = self._settings.uploads_per_day_bytes
         if not limit:
             return False

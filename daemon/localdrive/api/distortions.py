@@ -1,4 +1,4 @@
-"""Answers that are well-formed and wrong: pages, parents, lags, and what becomes of a created item behind our back."""
+"""Answers that are well-formed and wrong: pages, parents, lags; and changes to an item that was just created (`id_taken`)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def fault_of(request: Request, *actions: str) -> Fault | None:
 
 
 def lag_of(request: Request) -> float:
-    """Return how late this answer is made."""
+    """Return by how many seconds this answer is out of date; 0 without a fault."""
     fault = fault_of(request, "lag")
     return fault.rule.lag_s if fault is not None else 0.0
 
 
 def dropped_of(request: Request) -> Callable[[list[str]], list[str]]:
-    """Return the choice of parents whose children this listing does not show."""
+    """Return the function that chooses the parents whose children this listing leaves out."""
     fault = fault_of(request, "drop_parents")
 
     def choose(parents: list[str]) -> list[str]:
@@ -42,18 +42,18 @@ def dropped_of(request: Request) -> Callable[[list[str]], list[str]]:
 
 
 class Pages:
-    """Bends the pages of one method; remembers the last one."""
+    """Distorts the pages of one method. Keeps the entries of the last page, for `repeat_page`."""
 
     def __init__(self, key: str, schema: str) -> None:
         self._key = key
         self._schema = schema
         self._last: list[Any] = []
 
-    def bend(self, request: Request, page: Page, here: Callable[[], str]) -> Page:
-        """Return what is answered instead of the page.
+    def distorted(self, request: Request, page: Page, here: Callable[[], str]) -> Page:
+        """Return the page as the fault of this request changes it; unchanged without a fault.
 
         Args:
-            here: gives the token that asks for this very page again.
+            here: returns the token of this page.
         """
         before, self._last = self._last, list(page.get(self._key, []))
         fault: Fault | None = request.scope.get("fault")
@@ -89,15 +89,15 @@ class Pages:
         return entries
 
     def _with_token(self, request: Request, page: Page, token: str) -> Page:
-        wanted = selection(self._schema, request.query_params.get("fields", ""))
-        bent = {key: value for key, value in page.items() if key not in _TOKENS}
-        if not wanted or "*" in wanted or "nextPageToken" in wanted:
-            bent["nextPageToken"] = token
-        return bent
+        selected = selection(self._schema, request.query_params.get("fields", ""))
+        distorted = {key: value for key, value in page.items() if key not in _TOKENS}
+        if not selected or "*" in selected or "nextPageToken" in selected:
+            distorted["nextPageToken"] = token
+        return distorted
 
 
 def one_item(request: Request, item: Page) -> Page:
-    """Return the answer of `files.get`, bent."""
+    """Return the answer of `files.get`, without `parents` where the fault is `no_parents`."""
     return _without_parents(item) if fault_of(request, "no_parents") is not None else item
 
 
@@ -109,7 +109,7 @@ def _without_parents(entry: Page) -> Page:
 
 
 async def take_over(drive: Drive, fault: Fault, file_id: str) -> None:
-    """Change what was created a moment ago, as somebody else would: its id is used, but not by what was sent."""
+    """Change the item that was just created, as another user would: its id is in use, but the item differs from what was sent."""
     caller = Caller(all_drives=True)
     how = fault.rule.how or "differs"
     item = drive.find(file_id, caller)

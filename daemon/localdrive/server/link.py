@@ -1,4 +1,4 @@
-"""The line to the Drive: how long an answer takes to begin, and how many bytes a second pass each way."""
+"""The simulated network link: latency before an answer begins, and bytes a second in each direction."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from daemon.localdrive.settings import Settings
 _PIECE = 16 * 1024
 
 
-class Line:
-    """One line, shared by all connections as a real one is; its settings may change at any time."""
+class Link:
+    """One link, shared by all connections as a real one is. Its settings may change at any time."""
 
     def __init__(self, settings: Settings, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._settings = settings
@@ -26,11 +26,11 @@ class Line:
         self._free_at = {"up": 0.0, "down": 0.0}
 
     def restart(self) -> None:
-        """Begin the seeded row of latencies anew."""
+        """Start the seeded sequence of latencies from its beginning."""
         self._seed = None
 
     async def wait_for_answer(self) -> None:
-        """Sleep the latency: the mean, give or take an evenly spread jitter, the same row for the same seed."""
+        """Sleep for the latency: the mean plus a uniform jitter in seconds. The same seed gives the same sequence."""
         mean, jitter = self._settings.latency_s, self._settings.latency_jitter_s
         if mean <= 0 and jitter <= 0:
             return
