@@ -175,7 +175,8 @@ class Rate:
         self._burst_s = burst_s
         self._begun_at = now
         self._meter = Meter()
-        self._minute_limit: float | None = None
+        self.minute_limit: float | None = None
+        """The largest sum over a minute that the server accepts; None: it is not known to meter a sliding minute."""
         self._level = self.per_s * burst_s
         self._filled_at = now
         self.mean_units = 0.0
@@ -200,8 +201,8 @@ class Rate:
         wait_s = max(self.paused_until - now, 0.0) + max(-self._level / self.per_s, 0.0)
         if self._row and self._probe_until > now:
             wait_s = max(wait_s, min(self._probe_until - now, LOOK_AGAIN_S))
-        if self._minute_limit is not None:
-            limit = self._minute_limit * max(FULL, self._curve())
+        if self.minute_limit is not None:
+            limit = self.minute_limit * max(FULL, self._curve())
             wait_s = max(wait_s, self._meter.room_at(now, limit - units) - now)
         # Rounding leaves debts smaller than the clock can measure; the wait for them would never end.
         return wait_s if wait_s > LEAST_WAIT_S else 0.0
@@ -292,22 +293,22 @@ class Rate:
             self._minute_at_cut = sent.minute
         known = self.limit_per_s is not None and self.per_s <= self.limit_per_s * NEAR
         if same:
-            self._learn(sent.minute / WINDOW_S, minute=sent.minute, cut_most=TWICE_CUT_MOST)
+            self.learn(sent.minute / WINDOW_S, minute=sent.minute, cut_most=TWICE_CUT_MOST)
         elif known and gap_s >= LONG_GAP_S:
-            self._learn(sent.minute / WINDOW_S, minute=sent.minute)
+            self.learn(sent.minute / WINDOW_S, minute=sent.minute)
         elif not known:
-            self._learn(min(self.recent_per_s(now), self.per_s) * 0.9, guessed=True)
+            self.learn(min(self.recent_per_s(now), self.per_s) * 0.9, guessed=True)
         elif gap_s >= SHORT_GAP_S:
-            self._learn(min(counted / gap_s, self.per_s))
+            self.learn(min(counted / gap_s, self.per_s))
         else:
-            self._learn(self.per_s * SHARP_CUT / CUT, guessed=True)
+            self.learn(self.per_s * SHARP_CUT / CUT, guessed=True)
 
     def _end_silence(self, sent: Sent) -> None:
         """Learn from the first accepted request after several refusals in a row."""
         self._counted_from = sent.at
         silence_s = sent.at - self._row_began_at
         if silence_s < SILENCE_S:
-            self._learn(self.per_s * SHARP_CUT / CUT, guessed=True)
+            self.learn(self.per_s * SHARP_CUT / CUT, guessed=True)
             return
         # A sliding minute accepts again somewhere between the sum refused last and the sum accepted now; a very slow
         # bucket accepts as soon as the refused requests are paid for.
@@ -315,9 +316,9 @@ class Rate:
         by_debt = self._row_units / silence_s
         limit = min(max(by_minute, by_debt), self.limit_per_s or self.per_s)
         minute = limit * WINDOW_S if by_minute >= by_debt else None
-        self._learn(limit, minute=minute, guessed=True, cut_most=TWICE_CUT_MOST)
+        self.learn(limit, minute=minute, guessed=True, cut_most=TWICE_CUT_MOST)
 
-    def _learn(
+    def learn(
         self,
         limit_per_s: float,
         *,
@@ -325,12 +326,19 @@ class Rate:
         guessed: bool = False,
         cut_most: float = CUT_MOST,
     ) -> None:
-        """Begin a new curve toward this limit; `minute`: the largest sum over a minute meanwhile."""
+        """Begin a new curve toward a limit.
+
+        Args:
+            limit_per_s: the limit, bounded by `cut_most` and `most_per_s`.
+            minute: the largest sum over a minute that the server accepts; None: it does not meter a sliding minute.
+            guessed: the limit was estimated, not measured; the curve returns to it sooner.
+            cut_most: the new limit is at least this fraction of the present rate.
+        """
         limit_per_s = max(limit_per_s, self.per_s * cut_most)
         if minute is not None:
             minute = max(minute, limit_per_s * WINDOW_S)
         self.limit_per_s = min(max(limit_per_s, LEAST_PER_S), self.most_per_s)
-        self._minute_limit = minute
+        self.minute_limit = minute
         self._used_s = 0.0
         spaced_s = RETURN_REQUESTS * self.mean_units / self.limit_per_s
         self._return_s = RETURN_GUESSED_S if guessed else min(max(RETURN_S, spaced_s), RETURN_MOST_S)
@@ -345,8 +353,8 @@ class Rate:
         return (1 + (1 - CUT) * GONE_AT**3) * 2 ** min(gone_s / DOUBLE_S, 64.0)
 
     def _is_used(self, now: float) -> bool:
-        if self._minute_limit is not None:
-            return self._meter.sum(now) >= self._minute_limit * FILLED
+        if self.minute_limit is not None:
+            return self._meter.sum(now) >= self.minute_limit * FILLED
         allowed_s = min(max(now - self._begun_at, 1.0), WINDOW_S)
         return self._meter.sum(now) * GROWTH_MOST >= self.per_s * allowed_s
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from daemon.outside.drive.lanes import START_UNITS_PER_S, Lane, price
+from daemon.outside.drive.lanes import START_UNITS_PER_S, price
 from daemon.outside.drive.pacer import YIELD_S, YIELDS_MOST, Pacer
 from daemon.outside.drive.rate import BURST_S
 
@@ -25,13 +25,39 @@ class Clock:
         self.now += seconds
 
 
+class Sleeper:
+    """An upload in a thread of its own, which waits for the gate and does not wake before `end`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._stop = threading.Event()
+        self._waits = threading.Event()
+        self._thread = threading.Thread(target=lambda: self._gate.wait("create", self._stop))
+
+    def sleep(self, seconds: float, stop: threading.Event) -> None:
+        if threading.current_thread() is not self._thread:
+            return self._clock.sleep(seconds, stop)
+        self._waits.set()
+        self._stop.wait(10)
+        return None
+
+    def begin(self, gate: Pacer) -> None:
+        self._gate = gate
+        self._thread.start()
+        assert self._waits.wait(5)
+
+    def end(self) -> None:
+        self._stop.set()
+        self._thread.join(5)
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
 
 
 def pacer(clock: Clock, units_per_minute: float = 325_000, **more) -> Pacer:
-    return Pacer(units_per_minute, clock=clock, sleep=clock.sleep, jitter=lambda: 1.0, **more)
+    return Pacer(units_per_minute, **{"clock": clock, "sleep": clock.sleep, "jitter": lambda: 1.0, **more})
 
 
 def go(gate: Pacer, kind: str) -> None:
@@ -135,32 +161,25 @@ def test_a_waiting_upload_goes_before_the_next_download():
 
 def test_a_download_lets_a_waiting_upload_go_first_whose_turn_it_is(clock):
     """Both may go; the upload has had less, and only needs a moment to wake."""
-    gate = pacer(clock)
-    gate._queues[Lane.WRITES].append("an upload")
+    upload = Sleeper(clock)
+    gate = pacer(clock, sleep=upload.sleep)
+    gate.refused("create", 1.0)
+    upload.begin(gate)
+    clock.now += 2
     go(gate, "download")
+    upload.end()
 
     assert clock.waits == [YIELD_S] * YIELDS_MOST, "and no longer, should it never wake"
 
 
 def test_an_upload_that_may_not_go_holds_up_no_download(clock):
-    gate = pacer(clock)
-    stop = threading.Event()
+    upload = Sleeper(clock)
+    gate = pacer(clock, sleep=upload.sleep)
     gate.refused("create", 600.0)
-    waits = threading.Event()
-
-    def sleep(seconds: float, stop: threading.Event) -> None:
-        waits.set()
-        stop.wait(10)
-
-    gate._sleep = sleep
-    uploads = threading.Thread(target=lambda: gate.wait("create", stop))
-    uploads.start()
-    assert waits.wait(5)
-    gate._sleep = clock.sleep
+    upload.begin(gate)
     for _ in range(5):
         go(gate, "download")
-    stop.set()
-    uploads.join(5)
+    upload.end()
 
     assert YIELD_S not in clock.waits
     assert clock.now - 1000 <= 5 * 200 / START_UNITS_PER_S

@@ -153,18 +153,17 @@ class TestGrowth:
 
     def test_back_at_the_limit_after_the_return_and_little_above_after_two(self):
         one = rate(start=100)
-        one.limit_per_s = 100.0
-        one._learn(100.0)
-        curve = []
-        for _ in range(2):
-            one._used_s += RETURN_S
-            curve.append(one._curve())
+        one.learn(100.0)
+        rates = []
+        for back in range(2):
+            used(one, back * RETURN_S, (back + 1) * RETURN_S)
+            rates.append(one.per_s)
 
-        assert curve == pytest.approx([1.0, 2 - CUT])
+        assert rates == pytest.approx([100.0, 100 * (2 - CUT)], rel=0.005)
 
     def test_growth_is_free_when_the_limit_is_gone(self):
         one = rate(most=1e6, start=100)
-        one._learn(100.0)
+        one.learn(100.0)
         used(one, 0.0, 4 * RETURN_S + 3 * DOUBLE_S)
 
         assert one.per_s > 300
@@ -172,7 +171,7 @@ class TestGrowth:
     def test_below_its_limit_the_curve_needs_no_full_use(self):
         """A limit that was guessed too low by far must not hold for ever where little is sent."""
         one = rate(start=1000)
-        one._learn(1000.0)
+        one.learn(1000.0)
         before = one.per_s
         for second in range(60):
             one.accepted(second + 0.5, one.spend(second, 100))
@@ -234,7 +233,7 @@ class TestRefusal:
         """Refused though we sent next to nothing: somebody else has used up the quota, and our own count says nothing."""
         one = rate(start=100)
         used(one, 0.0, 30.0)
-        one._learn(100.0)
+        one.learn(100.0)
         before = one.per_s
         one.refused(600.0, one.spend(600.0, UNITS), None, 1.0)
 
@@ -262,7 +261,7 @@ class TestWhatIsLearnt:
     def test_the_limit_is_what_was_counted_and_not_what_was_allowed(self):
         one = rate(start=100)
         one.refused(0.0, one.spend(0.0, UNITS), None, 0.0)
-        one._learn(100.0)
+        one.learn(100.0)
         for tenth in range(10, 120):
             now = tenth / 10
             one.accepted(now, one.spend(now, 7.0))
@@ -296,20 +295,20 @@ class TestWhatIsLearnt:
         for _ in sends(one, 0.0, 20.0, lambda now: bucket.take(UNITS, 100.0, now)):
             pass
 
-        assert one._minute_limit is None
+        assert one.minute_limit is None
         assert one.limit_per_s == pytest.approx(100, rel=0.25)
 
     def test_a_sum_that_sinks_step_by_step_is_not_the_same_each_time(self):
         """Two requests less are within the tolerance, four are not: the quota has fallen."""
         one = rate(start=500)
-        one._learn(500.0)
+        one.learn(500.0)
         now = 100.0
         for minute in (26_400, 26_000, 25_600):
             one.refused(now, Sent(now, 200, minute), None, 0.0)
             now = one.paused_until + 0.5
             one.accepted(now, Sent(now, 200, minute))
 
-        assert one._minute_limit is None
+        assert one.minute_limit is None
         assert one.limit_per_s < 0.9 * 25_600 / 60
 
     @pytest.mark.parametrize("model", ["bucket", "minute"])
@@ -343,7 +342,7 @@ class TestWhatIsLearnt:
 
     def test_a_short_row_is_a_buckets_debt_and_cuts_sharply(self):
         one = rate(start=100)
-        one._learn(100.0)
+        one.learn(100.0)
         used(one, 0.0, 30.0)
         before = one.per_s
         for now in (30.0, 30.6):
@@ -366,7 +365,7 @@ class TestWhatIsLearnt:
     def test_a_gap_in_the_minute_is_filled_before_the_limit_is_tried(self):
         """As long as it is there no server refuses, whatever the rate is: what follows would be a long silence."""
         one = rate(start=100)
-        one._learn(100.0, minute=6000.0)
+        one.learn(100.0, minute=6000.0)
         used(one, 0.0, 2.2 * RETURN_S)
         assert one.per_s <= 101
 
