@@ -56,14 +56,14 @@ def build(
     once: bool = False,
     on_news: Callable[[], None] = lambda: None,
     clock: Callable[[], Clock] = Clock,
-    workers: type[Workers] = Workers,
+    workers: Callable[..., Workers] = Workers,
 ) -> Parts:
     """Build every part, and remove what an earlier process left. May be called again after a Transient: `resources` keeps what was opened.
 
     Args:
         on_news: called from the poll's thread when intake has written something down.
         clock: makes the clock of this process.
-        workers: the class of the workers.
+        workers: makes the workers, as `Workers` does.
     Raises:
         Transient: Drive cannot be reached for now, or the disk is full.
         Refused: a person must act first.
@@ -94,7 +94,7 @@ def _build(
     once: bool,
     on_news: Callable[[], None],
     clock: Clock,
-    workers: type[Workers],
+    workers: Callable[..., Workers],
 ) -> Parts:
     settings = resources.settings
     resources.lock()

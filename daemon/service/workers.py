@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -55,14 +55,28 @@ class Running:
     deadline_s: float
 
 
+def thread_pool(lane: Lane, size: int) -> Executor:
+    """Return a pool of `size` threads that bear the lane's name."""
+    return ThreadPoolExecutor(size, thread_name_prefix=lane.value)
+
+
 class Workers:
     """Three lanes of threads: downloads, conversions, deliveries. No lane holds up another.
 
     Args:
         on_done: called after every step, from its thread: there may be new work.
+        in_flight: decides how many downloads run at once; None: it follows the measured times.
+        pool: makes the executor of a lane, given the most steps that run at once in it; None: `thread_pool`.
     """
 
-    def __init__(self, context: Context, *, on_done: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        *,
+        on_done: Callable[[], None],
+        in_flight: InFlight | None = None,
+        pool: Callable[[Lane, int], Executor] | None = None,
+    ) -> None:
         work = context.settings.work
         self._context = context = replace(context, on_download=self._downloaded)
         self._on_done = on_done
@@ -71,12 +85,10 @@ class Workers:
             Lane.CONVERT: work.convert_workers,
             Lane.DELIVER: max(2, work.transfer_workers // 2),
         }
-        self._pools = {
-            lane: ThreadPoolExecutor(size, thread_name_prefix=lane.value)
-            for lane, size in self._sizes.items()
-        }
+        make_pool = pool or thread_pool
+        self._pools = {lane: make_pool(lane, size) for lane, size in self._sizes.items()}
         self._lock = threading.Lock()
-        self._downloads = InFlight(work.transfer_workers)
+        self._downloads = in_flight or InFlight(work.transfer_workers)
         self._running: dict[Hashable, Running] = {}
         self._unread: set[tuple[str, str]] = set()
         """Keys of files whose bytes lie in the spool though their step failed."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
 
 from daemon.service import workers
+from daemon.service.concurrency import InFlight
+from daemon.service.workers import Workers
 from tests.support.exams import delivered, exam
 from tests.support.world import RunningDaemon, World
 
@@ -39,48 +42,49 @@ class Transfers:
                 self.done += 1
 
 
-class Worth:
-    """So many are worth having, whatever is measured."""
+class Fixed(InFlight):
+    """Always the same number, whatever is measured; `measured` holds what was reported."""
 
     def __init__(self, number: int) -> None:
-        self.number = number
+        super().__init__(number)
+        self.measured: list[tuple[float, int, int]] = []
 
     def done(self, took_s: float, size_bytes: int, under_way: int) -> None:
-        pass
+        self.measured.append((took_s, size_bytes, under_way))
+
+
+def running_with(world: World, in_flight: InFlight) -> RunningDaemon:
+    return RunningDaemon(world, workers=partial(Workers, in_flight=in_flight))
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_no_more_are_under_way_than_are_worth_having(
-    world: World, running: RunningDaemon, number: int
-) -> None:
-    transfers = Transfers(running)
-    running.parts.workers._downloads = Worth(number)
-    exam(world, "exam", seed=1, slices=12)
-    delivered(world, running, {1: (1, 12)})
+def test_no_more_are_under_way_than_are_worth_having(world: World, number: int) -> None:
+    with running_with(world, Fixed(number)) as running:
+        transfers = Transfers(running)
+        exam(world, "exam", seed=1, slices=12)
+        delivered(world, running, {1: (1, 12)})
 
     assert transfers.most <= number
 
 
-def test_a_stuck_one_holds_up_no_other(
-    world: World, running: RunningDaemon, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stuck_one_holds_up_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "STUCK_S", 0.3)
-    transfers = Transfers(running, stuck=1)
-    running.parts.workers._downloads = Worth(1)
-    exam(world, "exam", seed=1, slices=6)
-    running.until(lambda: transfers.done >= 5)
-    assert transfers.now == 1
+    with running_with(world, Fixed(1)) as running:
+        transfers = Transfers(running, stuck=1)
+        exam(world, "exam", seed=1, slices=6)
+        running.until(lambda: transfers.done >= 5)
+        assert transfers.now == 1
 
-    transfers.release.set()
-    delivered(world, running, {1: (1, 6)})
+        transfers.release.set()
+        delivered(world, running, {1: (1, 6)})
 
 
-def test_what_a_download_took_is_measured(world: World, running: RunningDaemon) -> None:
-    measured: list[tuple[float, int, int]] = []
-    running.parts.workers._downloads.done = lambda *what: measured.append(what)
+def test_what_a_download_took_is_measured(world: World) -> None:
+    in_flight = Fixed(4)
     paths = exam(world, "exam", seed=1, slices=6)
     sizes = sorted(path.stat().st_size for path in paths)
-    delivered(world, running, {1: (1, 6)})
+    with running_with(world, in_flight) as running:
+        delivered(world, running, {1: (1, 6)})
 
-    assert sorted(size for _, size, _ in measured) == sizes
-    assert all(took_s > 0 and 1 <= under_way <= 4 for took_s, _, under_way in measured)
+    assert sorted(size for _, size, _ in in_flight.measured) == sizes
+    assert all(took_s > 0 and 1 <= under_way <= 4 for took_s, _, under_way in in_flight.measured)

@@ -177,7 +177,7 @@ def test_hints_ahead_of_the_ledger_are_not_believed(world: World, still: Running
     intake_round(still)
     drop(world, "a")
     ahead = token(still)
-    still.parts.intake.feed._drive.changes(ahead.token)
+    still.parts.context.drive.changes(ahead.token)
     later = still.parts.context.drive.start_page_token()
     still.parts.cache.remember_page_token(PageToken(ahead.generation, ahead.feed_seq + 1, later), "")
 

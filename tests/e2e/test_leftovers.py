@@ -5,15 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
 from daemon.outside.ledger import FileRow, Whereabouts
-from daemon.rules.errors import Scope
+from daemon.outside.volumes import nifti
+from daemon.rules.codes import Code
+from daemon.rules.errors import Scope, Transient
 from daemon.rules.lifecycle import FileState
 from daemon.service import failures
+from daemon.service.workers import Workers, thread_pool
 from daemon.steps import read
 from daemon.steps.pipeline import Lane
 from tests.support.exams import delivered, exam, settled_down
@@ -39,27 +44,33 @@ def test_an_attempt_that_is_given_up_leaves_the_spool(world: World, running: Run
     assert list(out.iterdir()) == []
 
 
-def test_a_stop_does_not_wait_for_steps_that_never_began(world: World, running: RunningDaemon) -> None:
+def test_a_stop_does_not_wait_for_steps_that_never_began(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A queued step is cancelled: waiting for it would use up the time that systemd allows."""
-    running.rest()
-    release, started = threading.Event(), threading.Event()
+    release, started = threading.Event(), []
 
-    def work() -> None:
-        started.set()
-        release.wait(20)
+    def stays(*arguments: Any, **_: Any) -> NoReturn:
+        started.append(arguments)
+        release.wait(60)
+        raise Transient(Code.STOPPING, "the test ends it")
 
-    for number in range(workers_of(running) + 1):
-        running.parts.workers._start(Lane.CONVERT, number, work)
-    started.wait(20)
+    def one_thread(lane: Lane, _: int) -> Executor:
+        return thread_pool(lane, 1)
 
-    running.parts.workers.stop()
-    release.set()
+    monkeypatch.setattr(nifti, "convert", stays)
+    for seed in (1, 2):
+        exam(world, f"exam {seed}", seed=seed)
+    with RunningDaemon(world, workers=partial(Workers, pool=one_thread)) as running:
+        steps = running.parts.workers
+        running.until(lambda: [step.lane for step in steps.running().values()] == [Lane.CONVERT] * 2)
+        running.until(lambda: len(started) == 1)
 
-    assert running.parts.workers.drain(5)
+        steps.stop()
+        release.set()
 
-
-def workers_of(running: RunningDaemon) -> int:
-    return running.parts.settings.work.convert_workers
+        assert steps.drain(5)
+        assert len(started) == 1
 
 
 def test_bytes_that_never_come_are_held_in_the_end(

@@ -144,10 +144,10 @@ def test_a_slice_replaced_by_one_of_another_series_leaves_the_first(
 
 def test_a_file_replaced_before_its_series_settles_is_waited_for(world: World) -> None:
     """(a) of the completeness rules: none of its known files is unread, parked or not."""
+    world.configure({"series.quiet_s": 2.0})
     paths = exam(world, "exam", seed=7)
     with RunningDaemon(world) as running:
         ledger = running.parts.context.ledger
-        running.parts.settling._rules = type(running.parts.settling._rules)(2.0, 1800.0)
         running.until(lambda: ledger.database.value("SELECT count(*) FROM file WHERE state = 'FILED'") == 4)
         world.drive.fault(r"alt=media", status=403, reason="downloadQuotaExceeded", times=1)
         edited_slice(paths[1], seed=7)

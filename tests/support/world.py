@@ -22,6 +22,7 @@ from daemon.service.resources import Resources
 from daemon.service.rounds import Rounds
 from daemon.service.standing import Standing
 from daemon.service.suspensions import suspend_loop
+from daemon.service.workers import Workers
 from tests.support.drive import DriveServer
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -162,6 +163,9 @@ class RunningDaemon:
     """The service's rounds in a thread: polls and dispatches until stopped, like the service's jobs.
 
     Outside a `with` block, `build` gives the parts, and the test makes its own rounds until `close`.
+
+    Args:
+        workers: makes the workers: `functools.partial(Workers, in_flight=...)` and the like.
     """
 
     parts: Parts
@@ -169,12 +173,15 @@ class RunningDaemon:
     housekeeping: Housekeeping
     standing: Standing
 
-    def __init__(self, world: World, *, once: bool = False) -> None:
+    def __init__(
+        self, world: World, *, once: bool = False, workers: Callable[..., Workers] = Workers
+    ) -> None:
         self.stop = threading.Event()
         self.on_news: Callable[[], None] = lambda: None
         self.resources = Resources(world.settings)
         self._world = world
         self._once = once
+        self._workers = workers
         self._built = False
         self._resting = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
@@ -186,7 +193,13 @@ class RunningDaemon:
         """Build the parts, once."""
         if self._built:
             return
-        self.parts = build(self.resources, stop=self.stop, once=self._once, on_news=lambda: self.on_news())
+        self.parts = build(
+            self.resources,
+            stop=self.stop,
+            once=self._once,
+            on_news=lambda: self.on_news(),
+            workers=self._workers,
+        )
         self.rounds = Rounds(self.parts)
         self.housekeeping = Housekeeping(self.parts)
         self.standing = Standing(self.parts)
