@@ -19,6 +19,7 @@ from daemon.rules.codes import Code
 from daemon.rules.errors import NotThere, PageTokenRefused, Refused, Scope, Transient, Trouble
 from daemon.rules.outcomes import Filed
 from daemon.service.suspensions import suspend_loop
+from tests.support.commits import around_commits
 from tests.support.exams import QUIET, delivered, exam, late_slice, revisions, settled_down
 from tests.support.world import RunningDaemon, World
 
@@ -140,31 +141,44 @@ def dispatched(running: RunningDaemon) -> None:
         assert running.parts.workers.drain(30)
 
 
+class Refusing:
+    """The ledger refuses the commits of the threads whose names begin with `threads`, if any."""
+
+    def __init__(self) -> None:
+        self.threads = ""
+        self.count = 0
+
+    def commit(self, _: sqlite3.Connection, really: Callable[[], object]) -> None:
+        if self.threads and threading.current_thread().name.startswith(self.threads):
+            self.count += 1
+            full = sqlite3.OperationalError("database or disk is full")
+            full.sqlite_errorname = "SQLITE_FULL"
+            raise full
+        really()
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> Refusing:
+    """Named before `running`, which opens the ledger."""
+    refusing = Refusing()
+    monkeypatch.setattr(sqlite3, "connect", around_commits(refusing.commit))
+    return refusing
+
+
 @pytest.mark.parametrize("step", ["download", "convert"])
 def test_an_outcome_that_the_ledger_refuses_pauses_the_service(
-    world: World, running: RunningDaemon, monkeypatch: pytest.MonkeyPatch, step: str
+    world: World, refused: Refusing, running: RunningDaemon, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """Neither the outcome nor a hold or a wait can be committed: the row is due again at once, and must not spin."""
     monkeypatch.setattr(breakers, "PROBES", Backoff(100.0, 120.0))
     running.rest()
-    database = running.parts.context.ledger.database
-    commit, tried = database._commit, 0
-
-    def fails() -> None:
-        nonlocal tried
-        if threading.current_thread().name.startswith(step):
-            tried += 1
-            full = sqlite3.OperationalError("database or disk is full")
-            full.sqlite_errorname = "SQLITE_FULL"
-            raise full
-        commit()
-
-    database._commit = fails  # type: ignore[method-assign]
+    refused.threads = step
     exam(world, "exam", seed=16)
     world.drive.scan()
-    by_hand(running, lambda: tried > 0)
+    by_hand(running, lambda: refused.count > 0)
     dispatched(running)
-    database._commit = commit  # type: ignore[method-assign]
+    refused.threads = ""
+    tried = refused.count
 
     # Each free worker may have been at it when the first one failed; each tries its outcome, and then a wait.
     assert tried <= 2 * running.parts.settings.work.transfer_workers

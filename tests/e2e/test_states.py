@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,11 +11,11 @@ import pytest
 from loguru import logger
 
 from daemon.cli.phantom import Phantom, slice_of, uid
-from daemon.outside.ledger.database import Database
 from daemon.outside.volumes import nifti
 from daemon.rules.codes import Code
 from daemon.rules.errors import Refused
 from daemon.rules.lifecycle import FileState, SeriesState
+from tests.support.commits import around_commits
 from tests.support.exams import delivered, exam, late_slice, uid_of
 from tests.support.world import RunningDaemon, World
 
@@ -26,14 +27,13 @@ BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
 def committed(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     """The states in which rows of a table stood after a commit, by the table's name."""
     seen: dict[str, set[str]] = {"file": set(), "revision": set()}
-    commit = Database._commit
 
-    def commit_and_look(self: Database) -> None:
-        commit(self)
+    def commit_and_look(connection: sqlite3.Connection, commit: Callable[[], object]) -> None:
+        commit()
         for table, states in seen.items():
-            states.update(row[0] for row in self.rows(f"SELECT DISTINCT state FROM {table}"))
+            states.update(row[0] for row in connection.execute(f"SELECT DISTINCT state FROM {table}"))
 
-    monkeypatch.setattr(Database, "_commit", commit_and_look)
+    monkeypatch.setattr(sqlite3, "connect", around_commits(commit_and_look))
     return seen
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -17,7 +18,7 @@ from typing import Any
 from daemon.outside.cache import Cache
 from daemon.outside.drive.layers import Authorizing
 from daemon.outside.drive.wire import Request
-from daemon.outside.ledger.database import Database
+from tests.support.commits import around_commits
 
 BEFORE, AFTER = "before", "after"
 
@@ -70,7 +71,8 @@ class Points:
     def install(self) -> None:
         """Put the points into this process, for good: only for one that was forked to be killed."""
         # Class attributes need plain functions, which `around` returns: they bind like methods.
-        Database._commit = self.around("commit", Database._commit)  # type: ignore[method-assign]
+        commit = self.around("commit", lambda really: really())
+        sqlite3.connect = around_commits(lambda _, really: commit(really))  # type: ignore[assignment]
         Cache.remember_page_token = self.around("token", Cache.remember_page_token)  # type: ignore[method-assign]
         # Each single exchange with Drive, its authorization included.
         Authorizing.send = self.around(_kind_of_request, Authorizing.send)  # type: ignore[method-assign]

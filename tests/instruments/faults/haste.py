@@ -9,7 +9,6 @@ The parent's own clock is the machine's. Files bear the machine's times, too.
 
 from __future__ import annotations
 
-import functools
 import mmap
 import selectors
 import socket
@@ -18,12 +17,14 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from typing import Any
 
+from daemon.service import workers
 from daemon.service.standing import Standing
-from daemon.service.workers import Workers
+from daemon.steps.pipeline import Lane
 
 FACTOR = 30.0
 _SLICE_S = 0.004
@@ -142,29 +143,36 @@ class _Threads:
 
     def install(self) -> None:
         """Every wait of the process goes through here, and every step of the daemon is counted."""
-        threads, start, run = self, Workers._start, Workers._run
-        next_wait_s, cancelled = Standing.next_wait_s, Workers._cancelled
+        threads, make_pool, next_wait_s = self, workers.thread_pool, Standing.next_wait_s
 
         def wait(self: threading.Condition, timeout: float | None = None) -> bool:
             if timeout is None or timeout <= 0:
                 return _real_wait(self, timeout)
             return threads.wait(self, timeout)
 
-        def counted_start(*args: Any) -> None:
-            with threads._lock:
-                threads._working += 1
-            start(*args)
+        def counting_pool(lane: Lane, size: int) -> Executor:
+            pool = make_pool(lane, size)
+            submit = pool.submit
 
-        def counted_run(*args: Any) -> None:
+            def counted_submit(function: Callable[..., Any], *args: Any) -> Future[Any]:
+                with threads._lock:
+                    threads._working += 1
+                future = submit(counted_run, function, *args)
+                future.add_done_callback(counted_cancelled)
+                return future
+
+            pool.submit = counted_submit  # type: ignore[method-assign, assignment]
+            return pool
+
+        def counted_run(function: Callable[..., Any], *args: Any) -> None:
             threads._own.works = True
             try:
-                run(*args)
+                function(*args)
             finally:
                 threads._own.works = False
                 threads._stops()
 
-        def counted_cancelled(self: Workers, key: Any, future: Any) -> None:
-            cancelled(self, key, future)
+        def counted_cancelled(future: Future[Any]) -> None:
             if future.cancelled():
                 threads._stops()
 
@@ -174,9 +182,7 @@ class _Threads:
             return found
 
         threading.Condition.wait = wait  # type: ignore[method-assign]
-        Workers._start = functools.wraps(start)(counted_start)  # type: ignore[method-assign]
-        Workers._run = functools.wraps(run)(counted_run)  # type: ignore[method-assign]
-        Workers._cancelled = counted_cancelled  # type: ignore[method-assign]
+        workers.thread_pool = counting_pool
         Standing.next_wait_s = noted_next_wait_s  # type: ignore[method-assign]
 
     def wait(self, condition: threading.Condition, timeout: float) -> bool:

@@ -6,16 +6,17 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from daemon.outside.ledger import Ledger, Place, Whereabouts
-from daemon.outside.ledger.database import Database
 from daemon.outside.ledger.presence import AT_ONCE_S
 from daemon.rules.codes import Code
 from daemon.rules.errors import Refused
 from daemon.rules.lifecycle import FileState
 from daemon.rules.model import File
+from tests.support.commits import around_commits
 
 HERE = Place("folder", "exam")
 THERE = Place("other", "other")
@@ -195,11 +196,11 @@ def test_a_crash_while_the_tables_are_made_leaves_none(
 ) -> None:
     """The next start makes them anew."""
 
-    def crash(self: Database) -> None:
+    def crash(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Database, "_commit", crash)
+        patch.setattr(sqlite3, "connect", around_commits(crash))
         with pytest.raises(KeyboardInterrupt):
             Ledger(tmp_path / "ledger")
 

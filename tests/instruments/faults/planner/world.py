@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import random
 import shutil
+import sqlite3
 import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ from daemon.steps.intake.true_up import SECOND_LOOK_S
 from daemon.steps.pipeline import Lane
 from tests.instruments.faults.planner.contents import read_instance
 from tests.instruments.faults.planner.drive import ModelDrive, Time
+from tests.support.commits import around_commits
 from tests.support.crash import Crash
 
 TMPFS = Path("/dev/shm")
@@ -120,18 +123,18 @@ class ModelConnection:
         pass
 
 
-class _Queue:
+class _Queue(Executor):
     """A pool whose work waits until the test takes it."""
 
     def __init__(self, work: list[tuple[Future[None], Callable[..., None], tuple[Any, ...]]]) -> None:
         self._work = work
 
-    def submit(self, function: Callable[..., None], *arguments: Any) -> Future[None]:
+    def submit(self, function: Callable[..., None], /, *arguments: Any, **_: Any) -> Future[None]:  # type: ignore[override]
         future: Future[None] = Future()
         self._work.append((future, function, arguments))
         return future
 
-    def shutdown(self, **_: Any) -> None:
+    def shutdown(self, *_: Any, **__: Any) -> None:
         pass
 
 
@@ -201,20 +204,17 @@ class ModelWorld:
     def _patch(self, patch: pytest.MonkeyPatch) -> None:
         queue, bugs = self.queue, self.bugs
 
-        class QueuedWorkers(Workers):
-            def __init__(self, *arguments: Any, **more: Any) -> None:
-                super().__init__(*arguments, **more)
-                self._pools = dict.fromkeys(Lane, _Queue(queue))  # type: ignore[assignment]
-
-        self._workers = QueuedWorkers
+        self._workers = partial(Workers, pool=lambda *_: _Queue(queue))
 
         class WatchedFailures(Failures):
-            def _judge(self, exc: Exception, *more: Any) -> Any:
-                if not isinstance(exc, Trouble):
-                    bugs.append("".join(traceback.format_exception(exc)))
-                return super()._judge(exc, *more)
+            def known(self, exc: Exception) -> Exception:
+                found = super().known(exc)
+                if not isinstance(found, Trouble):
+                    bugs.append("".join(traceback.format_exception(found)))
+                return found
 
         patch.setattr(workers, "Failures", WatchedFailures)
+        patch.setattr(sqlite3, "connect", around_commits(self._commit, below=self.home))
         patch.setattr(read, "read_instance", read_instance)
         patch.setattr(convert, "read_instance", read_instance)
         patch.setattr(nifti, "convert", make)
@@ -233,7 +233,16 @@ class ModelWorld:
             if not self.fuse:
                 raise Crash
 
+    def _commit(self, _: sqlite3.Connection, really: Callable[[], object]) -> None:
+        if not self._is_up:
+            really()
+            return
+        self._point("commit")
+        really()
+        self._point("committed")
+
     def start(self) -> None:
+        self._is_up = False
         self.queue.clear()
         self.resources = Resources(
             self._settings,
@@ -251,15 +260,7 @@ class ModelWorld:
         self.rounds = Rounds(self.parts)
         self.housekeeping = Housekeeping(self.parts)
         self.standing = Standing(self.parts)
-        database = self.parts.context.ledger.database
-        commit = database._commit
-
-        def commit_and_perhaps_die() -> None:
-            self._point("commit")
-            commit()
-            self._point("committed")
-
-        database._commit = commit_and_perhaps_die  # type: ignore[method-assign]
+        self._is_up = True
 
     def restart(self, *, lose_hints: bool = False) -> None:
         """A new process over the same ledger."""
