@@ -1,7 +1,7 @@
 """The only user of diskcache: page tokens, and metadata with a time to live. Losing any of it costs only requests.
 
 Nothing here raises because of the disk: where the cache cannot be read it has no entry, where it cannot be written
-the answer is False, and a damaged one is thrown away and begun anew. diskcache lets the errors of its SQLite through;
+the answer is False, and a damaged one is deleted and created again. diskcache lets the errors of its SQLite through;
 only the ledger may import that module, so they are told apart by their names.
 
 Why the cache is set up as it is: diskcache unpickles rows whose mode column says so (CVE-2025-69872) and deletes the
@@ -215,11 +215,11 @@ class _TextDisk(diskcache.Disk):  # type: ignore[misc]
         raise _RowRefused
 
     def remove(self, file_path: Any) -> None:
-        """Do nothing: we make no such files, and a planted row could name any file of ours here."""
+        """Do nothing: we make no such files, and a planted row could name any file of this account here."""
 
 
 class _Store:
-    """One cache that is reopened where it was moved, begun anew where it is damaged, and done without where need be."""
+    """One cache that is reopened where it was moved, created again if it is damaged, and not used if the disk fails."""
 
     def __init__(self, directory: Path, **settings: Any) -> None:
         self._directory = directory
@@ -253,7 +253,7 @@ class _Store:
     def sync(self) -> bool:
         """Make durable what was stored and deleted so far; False: the disk refused."""
         with self._lock:
-            # Between checkpoints everything new stands in the WAL; a checkpoint syncs by itself. SQLite's locks are not
+            # Between checkpoints everything new stands in the WAL; a checkpoint syncs without a request. SQLite's locks are not
             # on this file: to close it here drops none.
             for sync, path in (
                 (disk.sync_file, self._directory / "cache.db-wal"),
@@ -274,7 +274,7 @@ class _Store:
             self._drop_cache()
 
     def _do(self, action: Callable[[Any], T], otherwise: T) -> T:
-        # The lock is ours because diskcache's transactions share one field between threads.
+        # This lock is needed because diskcache's transactions share one field between threads.
         with self._lock:
             for _ in range(2):
                 cache = self._opened()
@@ -355,7 +355,7 @@ class _Store:
 
     def _discard(self, exc: Exception) -> None:
         self._drop_cache()
-        self._warn(exc, "is damaged; it is begun anew, which costs requests")
+        self._warn(exc, "is damaged; it is created again, which costs requests")
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _warn(self, exc: Exception, what: str) -> None:

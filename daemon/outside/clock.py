@@ -1,4 +1,4 @@
-"""Time that waits can trust: epoch seconds that never jump while the process lives; no other I/O."""
+"""Time that waits can trust: epoch seconds that never jump while the process runs; no other I/O."""
 
 from __future__ import annotations
 

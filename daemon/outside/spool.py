@@ -2,7 +2,7 @@
 
 Layout: ``in/<2 hex>/<key>`` (inputs), ``out/<series>-<revision>-<attempt>/`` (results), ``tmp/`` (everything
 unfinished; emptied at start, but for ``tmp/<key>.part``: the beginning of one revision of one file, with which its
-download goes on). A name without ``tmp/`` in its path is whole: written, then renamed. Results are fsynced, too. Inputs
+download continues). A name without ``tmp/`` in its path is complete: written, then renamed. Results are fsynced, too. Inputs
 are not, for Drive has them: after a power loss they may be damaged, so whoever converts them looks at their md5 first.
 """
 
@@ -86,7 +86,7 @@ class Spool:
             return False
 
     def missing_bytes(self, file_id: str, head_revision_id: str, size_bytes: int) -> int:
-        """Return how much more space this revision takes when it is whole."""
+        """Return how much more space this revision takes when it is complete."""
         if self.has_input(file_id, head_revision_id, size_bytes):
             return 0
         with self._lock:

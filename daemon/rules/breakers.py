@@ -17,7 +17,7 @@ from daemon.rules.errors import Scope, Trouble
 PROBES = Backoff(first_s=5.0, most_s=120.0)
 """The waits between two probes of a suspended scope or folder."""
 PAUSED = "paused"
-"""What the ledger keeps of a person's pause; `run --once` goes on all the same: somebody asks for it."""
+"""What the ledger keeps of a person's pause; `run --once` works all the same, because a person started it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class Breakers:
 
 
 class FolderBreakers:
-    """Output folders that take nothing more just now: deliveries into one of them wait, all others go on.
+    """Output folders that cannot take more items now: deliveries into them wait, all others continue.
 
     A source folder mirrors into one output folder; its id stands for that folder here.
     """

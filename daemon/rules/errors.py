@@ -106,7 +106,7 @@ def disk_full(what: str) -> Transient:
 def of_the_disk(exc: BaseException) -> Transient | None:
     """Return what an error of the operating system means for the local disk; None: it is something else.
 
-    Names of files are ours, so no item is to blame for where they lie or what may be done with them.
+    The program chose the names and places of its files, so these errors are never caused by one item.
     """
     if not isinstance(exc, OSError) or isinstance(exc, ConnectionError | TimeoutError):
         return None

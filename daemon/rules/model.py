@@ -97,7 +97,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class UploadSession:
-    """A resumable upload under way, with which another process may go on.
+    """A resumable upload under way, which another process may continue.
 
     Args:
         uri: a bearer secret: whoever has it can upload. It reaches no log and leaves the ledger with the session.

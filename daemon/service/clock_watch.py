@@ -7,7 +7,7 @@ from collections.abc import Callable
 from loguru import logger
 
 CLOCK_JUMP_S = 1.0
-"""How far the machine's clock must move away from the steady one to count as set anew; slewing is slower."""
+"""How far the machine's clock must move away from the steady one to count as set; slewing is slower."""
 
 
 class ClockWatch:

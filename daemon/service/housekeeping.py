@@ -1,4 +1,4 @@
-"""What keeps the state directory and the output tidy: left-overs, `held.tsv`, the backup."""
+"""Periodic maintenance: left-overs in the spool and in staging, `held.tsv`, the backup."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Housekeeping:
         """Copy the ledger if the newest copy is a day old, unless it may know less than an earlier copy.
 
         Raises:
-            Transient: `BACKUP_FAILED`; the work goes on.
+            Transient: `BACKUP_FAILED`; the work continues.
         """
         settings, ledger = self._parts.settings, self._parts.context.ledger
         now, directory = time.time(), settings.backup_dir

@@ -17,7 +17,7 @@ from apscheduler.triggers.date import DateTrigger
 class Jobs:
     """Runs each job again and again. Each run is scheduled when the last one has ended.
 
-    The library's own interval trigger fires while the last run still goes on, and lists every run that was missed:
+    The library's own interval trigger fires while the last run has not ended, and lists every run that was missed:
     after a clock that was ten years ahead for a moment, these are more than the memory holds.
 
     """
@@ -36,7 +36,7 @@ class Jobs:
         self._running = 0
         self._stopping = False
         self.ticks: dict[str, float] = {}
-        """Job → monotonic time of its last sign of life."""
+        """Job → monotonic time of its last heartbeat."""
 
     def every(self, seconds: float, name: str, job: Callable[[], None], *, at_once: bool = False) -> None:
         """Add a job that runs every so many seconds: from begin to begin, or after its end where it takes longer.
@@ -51,11 +51,11 @@ class Jobs:
             self._schedule(name, 0.0 if at_once else seconds)
 
     def start(self) -> None:
-        """Let the jobs run, each in a thread of its own."""
+        """Start the jobs, each in its own thread."""
         self._scheduler.start()
 
     def shutdown(self) -> None:
-        """Let no job begin; those that run are not waited for."""
+        """Start no more jobs. Running jobs are not waited for."""
         with self._lock:
             self._stopping = True
         self._scheduler.shutdown(wait=False)
@@ -66,11 +66,11 @@ class Jobs:
             return self._running == 0
 
     def tick(self, name: str) -> None:
-        """Note a sign of life of a job, from whatever thread."""
+        """Record a heartbeat of a job, from any thread."""
         self.ticks[name] = time.monotonic()
 
     def run_in(self, seconds: float, name: str) -> None:
-        """Let a job run so many seconds from now, whatever it was due for; one that runs now, so long after its end."""
+        """Run a job after this delay instead of at its due time; a running job: this delay after its end."""
         with self._lock:
             run_id = self._scheduled.get(name)
             if run_id is None:
@@ -81,7 +81,7 @@ class Jobs:
                 self._scheduler.modify_job(run_id, next_run_time=_in(seconds))
 
     def run_all_now(self) -> None:
-        """Let every job run now: the machine's clock, by which the library goes, was set."""
+        """Run every job now: the clock of the machine, which the library uses, was set."""
         for name in self._work:
             self.run_in(0.0, name)
 

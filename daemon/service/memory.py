@@ -9,7 +9,7 @@ MOST_ARENAS = 2
 
 
 def keep_few_arenas() -> bool:
-    """Let all threads share two arenas, before the first of them starts; return whether the C library heeds it.
+    """Limit malloc to two arenas for all threads, before the first thread starts; return whether the C library supports it.
 
     Otherwise each of a dozen workers gets one of its own, and each keeps what its largest file once took.
     Source: mallopt(3), M_ARENA_MAX.

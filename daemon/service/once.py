@@ -100,7 +100,7 @@ class _Run:
                 listed = False
                 while not parts.stop.is_set() and parts.intake.listings.process_next():
                     listed = True
-                    # What is known already is fetched while the crawl goes on.
+                    # Known files are downloaded while the crawl continues.
                     moved += 1 + self._rounds.dispatch()
                 if listed:
                     # No series settles before the feed was read once more: until the next poll all of them would wait.

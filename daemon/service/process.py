@@ -43,7 +43,7 @@ def exit_code_of(trouble: Trouble) -> Exit:
 
 
 def stop_on_signals(stop: threading.Event) -> None:
-    """Let signals set `stop`, and nothing else; one that is ignored already (nohup) stays ignored."""
+    """Make signals set `stop`, and nothing else. A signal that is ignored already (nohup) stays ignored."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: stop.set())
@@ -74,7 +74,7 @@ def until_built(
 
 
 def end_steps(workers: Workers, jobs_ended: Callable[[], bool] = lambda: True) -> bool:
-    """Let no step start, and wait for those that run; return whether they ended in time.
+    """Start no more steps, and wait for the running ones; return whether they ended in time.
 
     Every step is safe to cut off: its fact is not written, and the next start takes it again. Threads cannot be cut
     off, only left: who gets False must end the process at once.

@@ -138,7 +138,7 @@ class Service:
             self._stop.set()
 
     def _poll_soon(self) -> None:
-        """Let the poll run now (somebody asked for a crawl or a retry), and the dispatch look."""
+        """Run the poll and the dispatch now, because a person asked for a crawl or a retry."""
         self._jobs.run_in(0.0, "poll")
         self._idle.notify()
 

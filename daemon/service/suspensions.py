@@ -9,7 +9,7 @@ from daemon.steps.context import Context
 
 
 def suspend(context: Context, trouble: Trouble) -> None:
-    """Suspend the trouble's scope, or put off its next probe where it is suspended already."""
+    """Suspend the scope of the error, or delay its next probe if it is suspended already."""
     if context.breakers.suspend(trouble, context.clock.now()):
         logger.error("{} suspended: {}. {}", trouble.scope.value.capitalize(), trouble.what, trouble.remedy)
 

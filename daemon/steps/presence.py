@@ -1,4 +1,4 @@
-"""What Drive said of output folders a moment ago, so that a thousand deliveries into one need not each ask for it."""
+"""Remembers recent answers about output folders, so that a thousand deliveries into one folder do not each ask for it."""
 
 from __future__ import annotations
 

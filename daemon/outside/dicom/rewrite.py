@@ -37,7 +37,7 @@ def as_part10(
     """Write a DICOM file that lacks preamble or file meta, or is deflated, as plain Part 10.
 
     A deflated data set becomes explicit VR little endian; any other keeps its bytes. Streams: memory stays flat.
-    `target` appears whole, or not at all.
+    `target` is a complete file, or does not exist.
 
     Args:
         instance_number: replaces the file's own, for images that the converter would take for duplicates

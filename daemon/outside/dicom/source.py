@@ -15,7 +15,7 @@ from typing import BinaryIO
 READS_MAX = 6_000_000
 """At worst forty seconds; 10,000 frames take some two million."""
 READS_AT_ONCE_MAX = 600_000
-"""Of one item of a sequence, which pydicom holds as a whole: some 200 MB of objects at worst."""
+"""Of one item of a sequence, which pydicom keeps in memory completely: some 200 MB of objects at worst."""
 BYTES_AT_ONCE_MAX = 256 * 1024**2
 INFLATED_MAX_BYTES = 4 * 1024**3
 INFLATED_HEAD_BYTES = 32 * 1024**2
@@ -95,7 +95,7 @@ class Source:
         return self.failure or (EndedEarly() if self._torn or self._nothing_left else None)
 
     def begin_item(self) -> None:
-        """What pydicom held so far is gone: measure anew. Raises: Malformed: there were too many items."""
+        """What pydicom held so far is gone: measuring starts again. Raises: Malformed: there were too many items."""
         self._reads += self._reads_at_once
         self._reads_at_once = self._bytes_at_once = 0
         if self._reads > READS_MAX:
@@ -150,7 +150,7 @@ def inflate(stream: BinaryIO, offset: int) -> Iterator[bytes]:
 
 
 def inflated(stream: BinaryIO, offset: int) -> Source:
-    """Return the inflated data set: its first part in memory, its whole length known."""
+    """Return the inflated data set: its first part in memory, its full length known."""
     head = io.BytesIO()
     total = 0
     for data in inflate(stream, offset):

@@ -32,7 +32,7 @@ def json_of(answer: Answer, what: str) -> dict[str, Any]:
 
 
 def file_of(data: Mapping[str, Any]) -> File:
-    """Return Drive's File resource as ours. Raises Transient BAD_ANSWER: it has no id, or no sane numbers."""
+    """Convert Drive's File resource into a `File`. Raises Transient BAD_ANSWER: it has no id, or no sane numbers."""
     capabilities = data.get("capabilities") or {}
     try:
         return File(
@@ -81,7 +81,7 @@ def change_page_of(data: Mapping[str, Any], sent_token: str) -> ChangePage:
     if not next_token and not start_token:
         raise bad_answer("a page of changes without a token")
     return ChangePage(
-        # An entry of type `drive` (joined a shared drive) has no file id: nothing of ours.
+        # An entry of type `drive` (joined a shared drive) has no file id and is skipped.
         tuple(change_of(item) for item in changes if item.get("changeType", "file") == "file"),
         next_token,
         "" if next_token else start_token,
@@ -104,7 +104,7 @@ def _next_token(data: Mapping[str, Any], sent_token: str) -> str:
 
 
 def account_of(data: Mapping[str, Any]) -> Account:
-    """Return `about.get` as ours. Raises Transient BAD_ANSWER: no user in it."""
+    """Convert the answer of `about.get`. Raises Transient BAD_ANSWER: no user in it."""
     quota = data.get("storageQuota") or {}
     try:
         limit = quota.get("limit")

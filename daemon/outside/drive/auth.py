@@ -1,7 +1,7 @@
 """Who we are to Drive: the login of a person, a service account, or the embedded Drive's fixed token.
 
 The only module that reads and writes credential files. Credentials are shared by all threads; google-auth gives
-them no lock, so a refresh runs under ours. Tokens never reach a log or a message.
+them no lock, so a refresh runs under a lock of this module. Tokens never reach a log or a message.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class OAuthUser:
                 _save(self._token_file, credentials.to_json())  # type: ignore[attr-defined]
                 self._stamp = _stamp(self._token_file)
             except OSError as exc:
-                # The refresh token is the old one nearly always: going on is right, but somebody should know.
+                # The refresh token has almost never changed, so the service continues, but the administrator should know.
                 logger.warning("The token file cannot be written ({})", exc.strerror)
 
     def _load(self) -> google.oauth2.credentials.Credentials:

@@ -1,7 +1,7 @@
 """What may be spent in a day: units and bytes, both billed beyond a threshold since 2026; and the forecast for the day.
 
 The quota of a minute, used all day, is 468 million units; 400 million are free. When the day's budget is nearly used
-up downloads stop until the next day; the feed goes on, and finished results are delivered from what was kept back.
+up downloads stop until the next day; the feed continues, and finished results are delivered from a reserved part of the budget.
 Source: reference/drive-api.md, section 6. When Google's own day begins is not written there; days here are UTC.
 """
 
@@ -32,7 +32,7 @@ SAVE_EVERY_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What went on one day (days since 1970, UTC)."""
+    """The amounts used on one day (days since 1970, UTC)."""
 
     day: int
     units: int = 0
@@ -47,7 +47,7 @@ class BudgetState:
         units, size_bytes: spent today.
         units_forecast, bytes_forecast: the total of the day at the pace of the last hour.
         ends_epoch_s: when downloads will stop at this pace; None: not today.
-        next_day_epoch_s: when counting begins anew.
+        next_day_epoch_s: when counting starts again.
     """
 
     units: int
@@ -122,7 +122,7 @@ class Budget:
         """See whether one more file may be fetched today.
 
         Raises:
-            Transient: ``BUDGET_SPENT``; downloads pause, everything else goes on.
+            Transient: ``BUDGET_SPENT``; downloads wait, everything else continues.
         """
         with self._lock:
             now = self._clock()
@@ -199,7 +199,7 @@ class Budget:
         try:
             disk.write(self._path, json.dumps(asdict(self._spent)).encode(), durable=False)
         except OSError as exc:
-            # Counting must not break the work; the count in memory goes on.
+            # Counting must not break the work; the count in memory continues.
             logger.debug("The count of units spent today could not be written: {}", type(exc).__name__)
 
 

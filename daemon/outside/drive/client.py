@@ -43,7 +43,7 @@ class Drive:
     Args:
         transport: see `build_transport`.
         api_endpoint: replaces the root of all addresses, uploads included; empty: Google's.
-        drive_id: the shared drive to live in; empty: the user's own log and everything shared with him.
+        drive_id: the shared drive to use; empty: the user's own drive and everything shared with the user.
     """
 
     def __init__(self, transport: Transport, *, api_endpoint: str = "", drive_id: str = "") -> None:
@@ -146,7 +146,7 @@ class Drive:
         """Return one page of the feed, oldest first.
 
         Raises:
-            PageTokenRefused: start anew: a fresh token first, then a crawl.
+            PageTokenRefused: start again with a new token, then a crawl.
             Refused: ``SHARED_DRIVE_GONE`` (scope service): the drive is lost, not the token.
         """
         where = {"driveId": self.drive_id} if self.drive_id else {}
@@ -244,12 +244,12 @@ class Drive:
         resume: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        """Write the file's bytes to `target` (made anew, or continued), checked by size and md5, and fsync it where it is larger than one chunk.
+        """Write the file's bytes to `target` (created, or continued), checked by size and md5, and fsync it where it is larger than one chunk.
 
         Args:
             file: as Drive showed it last; its size, md5 and head revision are what must come.
             resume: `target` is of this head revision alone: its complete chunks are kept, whoever left them there,
-                and after a failure it holds what the next call can go on from, or is absent.
+                and after a failure it holds bytes from which the next call can continue, or it is absent.
             progress: told the bytes that lie on disk so far.
         Raises:
             Transient: ``SIZE_MISMATCH``, ``MD5_MISMATCH``, ``CHANGED_MEANWHILE``: read the metadata again first;

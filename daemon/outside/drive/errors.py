@@ -2,7 +2,7 @@
 
 Three questions are answered here for each unexpected answer: what is it (a `Trouble`), may the
 same request be sent again at once (`repeat`), and should everybody send less (`slow`). Drive's own messages are
-never copied into ours, because they may quote names.
+never copied into the program's messages, because they may quote names.
 
 Source: reference/drive-api.md, section 5.
 """

@@ -1,7 +1,7 @@
 """The only module that knows how Google's client builds requests: from its own description of the API.
 
 Addresses, parameters and bodies are the library's; its retries and media classes stay unused, as they re-send consumed bodies
-and take cut ones for whole (reference/drive-api.md, section 0). Every request goes through the transport.
+and take truncated ones for complete (reference/drive-api.md, section 0). Every request goes through the transport.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Requests:
     def ask(
         self, kind: str, act: Act, item: str, build: Callable[[], Any], read: Callable[[dict[str, Any]], T]
     ) -> T:
-        """Send what `build` makes, anew for each try, and read its JSON."""
+        """Send the request that `build` makes (once for each try), and read the JSON of the answer."""
         return self.send(
             lambda: self.request(kind, act, item, build()),
             lambda answer: read(json_of(answer, f"{act} of {item}")),
@@ -132,7 +132,7 @@ class Requests:
         built: Any,
         expected: frozenset[int] = frozenset({200, 201, 204}),
     ) -> Request:
-        """Return what Google's library has built as a request of ours."""
+        """Convert a request that Google's library built into a `Request`."""
         body = built.body or b""
         return Request(
             kind,

@@ -47,7 +47,7 @@ class RetryPolicy:
         self._jitter = jitter
 
     def progress(self) -> None:
-        """Something went forward: start counting anew."""
+        """There was progress: start counting again."""
         self._left = self._tries
         self._renewals = 0
 
@@ -106,7 +106,7 @@ class Retrying:
         """Send until there is an answer that can be read.
 
         Args:
-            build: makes the request anew for each try.
+            build: makes the request; called again for each try.
             read: reads the answer; a Transient from it (a page of HTML) is one more reason to try again.
             already: asked before a repeat whose earlier try may have had its effect; not None: that is the result.
         Raises:

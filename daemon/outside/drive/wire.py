@@ -1,7 +1,7 @@
 """One HTTP exchange within bounds: a deadline, a largest body, and an end when the service stops.
 
 The socket timeout of the client counts from byte to byte: a server that sends one byte each 59 s never ends. And
-httplib2 loads whatever comes into memory and repeats a request by itself when the connection drops. The mixin here
+httplib2 loads every body into memory and silently repeats a request when the connection drops. The mixin here
 stands between httplib2's connections and `http.client` and sets all three bounds; it knows nothing of Drive.
 """
 

@@ -1,4 +1,4 @@
-"""The nightly copy of the ledger: whole before it counts, and known as a copy when it is put back."""
+"""The nightly copy of the ledger: it is checked before it gets its name, and is recognised as a copy when it is restored."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def due_in_s(directory: Path, now: float) -> float:
 def back_up(database: Database, directory: Path, now: float, *, disk_reserve_bytes: int = 0) -> Path:
     """Write ``ledger-YYYYMMDD.sqlite3`` (UTC, 0600) while the service works; keep the newest seven.
 
-    The copy appears under its name when it is whole: checked, fsynced, renamed. One that fails leaves nothing.
+    The copy gets its name when it is complete: checked, fsynced, renamed. One that fails leaves nothing.
 
     Raises:
         Transient: `BACKUP_FAILED`: no room, or the copy is damaged. The earlier ones stay.

@@ -1,6 +1,6 @@
 """What counts as present, unread, held, open or final: said once, as SQL views that are derived from the lifecycle.
 
-Every connection makes the views anew (`TEMP`), so they always match the program and never need an upgrade. The
+Every connection creates the views again (`TEMP`), so they always match the program and never need an upgrade. The
 fragments serve where a view cannot: in an index, and in the WHERE of a statement that writes.
 """
 
@@ -43,7 +43,7 @@ VIEWS: Mapping[str, str] = {
     "present_file": f"SELECT * FROM file WHERE current = 1 AND {PRESENT}",
     "unread_file": f"SELECT * FROM file WHERE {UNREAD}",
     "held_file": f"SELECT * FROM file WHERE current = 1 AND {PRESENT} AND {IS_HELD}",
-    # Revisions. Open: something will still become of it by itself. Frozen: open, and its input set is fixed.
+    # Revisions. Open: a step will still change it without a person. Frozen: open, and its input set is fixed.
     "newest_revision": "SELECT * FROM revision AS r"
     " WHERE n = (SELECT max(n) FROM revision WHERE series_id = r.series_id)",
     # Each says that it is not final as the index `revision_due` does, or SQLite would not use that index.

@@ -1,4 +1,4 @@
-"""Copies of the ledger's file: one appears under its name when it is whole, checked and on the disk."""
+"""Copies of the ledger's file: one gets its name when it is complete, checked and synced to the disk."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def keep_before_upgrade(copy: Copy, size_bytes: int, directory: Path, version: i
     """Keep a copy of a ledger that is about to be upgraded to `version`, until a person deletes it.
 
     The name is ``ledger-before-v<version>.sqlite3``. A second upgrade from the same version writes it again: the
-    ledger went on since.
+    ledger was changed since then.
 
     Raises:
         Transient: `LEDGER_FULL` or `LEDGER_DISK`: there is no copy, so there must be no upgrade.
     """
     try:
-        # As much again for the upgrade itself, which must not fail half way for want of room.
+        # As much again for the upgrade itself, which must not fail in the middle because of a full disk.
         if shutil.disk_usage(directory.parent).free < 2 * size_bytes:
             raise _not_kept(Code.LEDGER_FULL, "there is no room for it")
         return write_copy(copy, directory, f"ledger-before-v{version}.sqlite3")

@@ -129,7 +129,7 @@ class Crawls:
             self._asked_again.discard(file_id)
 
     def answered(self, file_id: str) -> None:
-        """Forget a question, unless a step raised it anew while its answer, which may be older, was on its way."""
+        """Forget a question, unless a step asked it again meanwhile: the answer may be older than that."""
         with self._db.write():
             if file_id in self._asked_again:
                 self._asked_again.discard(file_id)

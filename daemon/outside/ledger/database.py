@@ -106,7 +106,7 @@ class Database:
         wal.replace(wal.with_name(wal.name + ".stray"))
         self._path.with_name(self._path.name + "-shm").unlink(missing_ok=True)
         logger.warning(
-            "A write-ahead log lay beside a ledger that is not its own; it was put aside as -wal.stray"
+            "The write-ahead log beside the ledger belongs to another ledger; it was renamed to -wal.stray"
         )
         return False
 
@@ -117,7 +117,7 @@ class Database:
     def _look(self, closely: bool) -> None:
         """Look through the pages, before anything is written; after a crash also at what indexes and tables say.
 
-        A log of another file shows itself only there: its pages are whole, but do not belong together.
+        A log of another file shows itself only there: its pages are complete, but do not belong together.
         """
         check = "integrity_check" if closely else "quick_check"
         found = self._connection.execute(f"PRAGMA {check}(1)").fetchone()[0]
@@ -131,7 +131,7 @@ class Database:
         if version == 0 and self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
             raise self._damaged("it is the database of something else")
         if version == 0 and not read_only:
-            # Tables, version and generation in one transaction: a crash leaves an empty file or a whole ledger.
+            # Tables, version and generation in one transaction: a crash leaves an empty file or a complete ledger.
             with self.write():
                 self._run(TABLES)
                 self.set_meta("generation", secrets.token_hex(8))
@@ -191,7 +191,7 @@ class Database:
         )
 
     def _make_views(self) -> None:
-        """Make the views of this connection. They live in memory: also a ledger that is only read has them."""
+        """Make the views of this connection. They are in memory: also a ledger that is only read has them."""
         self._connection.execute("PRAGMA temp_store = MEMORY")
         for name, query in VIEWS.items():
             self._connection.execute(f"CREATE TEMP VIEW {name} AS {query}")
@@ -371,7 +371,7 @@ class Database:
         return int(self.value("PRAGMA page_count")) * int(self.value("PRAGMA page_size"))
 
     def backup(self, target: Path) -> None:
-        """Copy the whole ledger, without secrets, consistent while the service works (SQLite backup API); check the copy.
+        """Copy the complete ledger, without secrets, consistent while the service works (SQLite backup API); check the copy.
 
         The copy alone bears a mark: opened as the ledger, it begins a new generation.
 
@@ -384,8 +384,8 @@ class Database:
         copy = sqlite3.connect(target, isolation_level=None)
         try:
             source.backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")  # one file, whole by itself
-            # A copy may be shown to others while a session still lives: its address must not be in it.
+            copy.execute("PRAGMA journal_mode = DELETE")  # one file, without a separate log
+            # A copy may be shown to others while a session is still valid: its address must not be in it.
             copy.execute("PRAGMA secure_delete = ON")
             if copy.execute("SELECT 1 FROM sqlite_schema WHERE name = 'upload_session'").fetchone():
                 copy.execute("DELETE FROM upload_session")

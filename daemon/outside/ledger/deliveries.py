@@ -26,7 +26,7 @@ class Deliveries:
     # ── reserved ids ─────────────────────────────────────────────────────────────────────────────────────────
 
     def pooled_ids(self, newer_than_epoch_s: float) -> int:
-        """Return how many reserved ids are left; drop those reserved earlier (how long one lives is not documented)."""
+        """Return how many reserved ids are left; drop those reserved earlier (Drive does not document how long an id stays valid)."""
         with self._db.write():
             self._db.execute("DELETE FROM id_pool WHERE reserved_epoch_s < ?", (newer_than_epoch_s,))
             return int(self._db.value("SELECT count(*) FROM id_pool"))
@@ -84,7 +84,7 @@ class Deliveries:
             self._db.execute("UPDATE made_item SET made = 1 WHERE item_id = ?", (item_id,))
 
     def forget_item(self, item_id: str) -> None:
-        """An item of ours was trashed or deleted by a person: the next delivery makes a new one."""
+        """An item of the service was trashed or deleted by a person: the next delivery makes a new one."""
         with self._db.write():
             self._db.execute("DELETE FROM made_item WHERE item_id = ?", (item_id,))
 

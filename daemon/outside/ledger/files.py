@@ -122,7 +122,7 @@ class Files(Presence):
             self._db.record_event(now, row.file_id, "Parked", code)
 
     def hold(self, row: FileRow, code: Code, remedy: str, now: float) -> None:
-        """Set aside for a person."""
+        """Hold the file for a person."""
         with self._db.write():
             rank = self._db.value("SELECT rank FROM file WHERE file_id = ? AND head_revision_id = ?", row.key)
             if rank is not None:

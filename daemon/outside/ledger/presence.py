@@ -135,7 +135,7 @@ class Presence:
         """Write down that files left the source: (file_id, where they are now, Drive's version or 0).
 
         More than 1,000 files at once, or a fifth of all when that is more than twenty, are held for a person
-        instead: until then they go on counting as inputs. At once means within `AT_ONCE_S`: a page shows a part of
+        instead: until then they still count as inputs. At once means within `AT_ONCE_S`: a page shows a part of
         what happened, and those that came before it are held with the rest.
 
         Returns:

@@ -94,7 +94,7 @@ class Rebuilding:
             self._db.execute("DELETE FROM id_pool")
 
     def begun_epoch_s(self, now: float) -> float:
-        """Return when it began, at the latest now: from then on nothing of ours was made on Drive."""
+        """Return when it began, at the latest now: no item was made on Drive after it."""
         begun = min(float(self._db.meta(_BEGUN) or now), now)
         if self._db.meta(_BEGUN) != str(begun):
             self._db.set_meta(_BEGUN, str(begun))
@@ -125,7 +125,7 @@ class Rebuilding:
     # ── what Drive showed ────────────────────────────────────────────────────────────────────────────────────
 
     def add_item(self, parent_id: str, key: str, item_id: str) -> None:
-        """Write down a folder of ours that is there, unless the ledger has one in its place."""
+        """Record an existing folder of the service, unless the ledger has one in its place."""
         with self._db.write():
             self._db.execute("INSERT OR IGNORE INTO made_item VALUES (?, ?, ?, 1)", (parent_id, key, item_id))
 
@@ -137,7 +137,7 @@ class Rebuilding:
         return None if found is None else int(found)
 
     def open_staging(self) -> frozenset[str]:
-        """Return the staging folders with which a step will go on."""
+        """Return the staging folders with which a step will continue."""
         return frozenset(
             row[0]
             for row in self._db.rows(
@@ -148,7 +148,7 @@ class Rebuilding:
     def learn(
         self, series_id: int, current_results: Mapping[str, str], known_contents: Iterable[tuple[str, str]]
     ) -> None:
-        """A delivery was being changed when the ledger was lost: what lies there is ours, and the next revision is due."""
+        """A delivery was being changed when the ledger was lost: its items belong to the service, and the next revision is due."""
         with self._db.write():
             for name, file_id in current_results.items():
                 self._db.execute(

@@ -11,7 +11,7 @@ from daemon.rules.lifecycle import FINAL, FileState, SeriesState
 
 
 class Whereabouts(StrEnum):
-    """Where a file is, beside its state: a file that comes back goes on where it was."""
+    """Where a file is, beside its state: a file that comes back continues in its old state."""
 
     PRESENT = "PRESENT"
     TRASHED = "TRASHED"
@@ -94,7 +94,7 @@ class RevisionRow:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing more will come of it by itself: the next revision may start."""
+        """Whether no step will change it without a person: the next revision may start."""
         return bool(self.held_code) or self.state in FINAL
 
 

@@ -112,7 +112,7 @@ class Revisions:
         """Start the next revision as GATHERING; return its number.
 
         Args:
-            download_clock_s: `max_wait_s` counts from here, and anew from each instance that is FILED.
+            download_clock_s: `max_wait_s` counts from here, and again from each instance that is FILED.
         """
         with self._db.write():
             n = int(
@@ -215,7 +215,7 @@ class Revisions:
         return str(self._db.value("SELECT delivery_folder_id FROM series WHERE series_id = ?", (series_id,)))
 
     def _set_current_results(self, revision: RevisionRow) -> None:
-        """The whole folder became visible with one move: its results are the current ones."""
+        """The complete folder became visible with one move: its results are the current ones."""
         self._db.execute("DELETE FROM current_result WHERE series_id = ?", (revision.series_id,))
         self._db.execute(
             "INSERT INTO current_result SELECT series_id, name, file_id FROM result WHERE series_id = ? AND n = ?",

@@ -74,7 +74,7 @@ class SeriesTable:
         )
 
     def last_filed_clock_s(self) -> float:
-        """Return the newest value of the download clock that the ledger knows: the clock goes on from there."""
+        """Return the newest value of the download clock that the ledger knows: the clock continues from there."""
         return float(self._db.value("SELECT coalesce(max(filed_clock_s), 0) FROM series"))
 
     def settleable(self) -> bool:

@@ -1,4 +1,4 @@
-"""The JSON log on disk: one line at a time, rotated, kept for a while, and healing by itself; knows no loguru.
+"""The JSON log on disk: one line at a time, rotated, kept for a while, and reopened after errors; knows no loguru.
 
 A line is one write, so a kill leaves at most one torn line, which the next start removes. Nothing here raises: where
 the disk is full or the directory is gone, lines are counted as lost, each further line tries again, and the first
@@ -118,7 +118,7 @@ class JsonLog:
         before = os.fstat(fd).st_size
         written = os.write(fd, line)
         if written < len(line):
-            # The disk filled up in the middle: half a line would make the file unreadable for jq.
+            # The disk filled up in the middle: a partial line would make the file unreadable for jq.
             os.ftruncate(fd, before)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

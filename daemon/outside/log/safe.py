@@ -97,7 +97,7 @@ def warning_text(message: Warning | str, category: type[Warning], filename: str,
 
 
 def exception_text(exc: BaseException) -> str:
-    """Return the whole text of a `Trouble`; of any other exception its type and the codes it carries."""
+    """Return the complete text of a `Trouble`; of any other exception its type and the codes it carries."""
     if isinstance(exc, Trouble):
         return f"{type(exc).__name__}: {scrub(str(exc))}"
     codes: list[str] = []

@@ -69,7 +69,7 @@ def configure(
     """
     logger.remove()
     logger.configure(patcher=_make_safe)
-    # Not enqueue=True: a line must be on disk when the process is killed next, and a queue needs a thread to live.
+    # Not enqueue=True: a line must be on disk when the process is killed next, and a queue depends on a thread that may be stopped.
     if console:
         for_journal = stderr_is_journal() if under_systemd is None else under_systemd
         sink = _to_journal if for_journal else _to_terminal

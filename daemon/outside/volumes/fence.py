@@ -1,4 +1,4 @@
-"""Runs a module of ours in a process of its own, fenced in: what decodes hostile bytes must not take the service along."""
+"""Runs a module of this program in a separate, limited process: hostile bytes must not crash the service."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Fenced(Exception):
 def run(module: str, job: bytes, *, timeout_s: float, memory_bytes: int, file_bytes: int) -> bytes:
     """Run ``python -m module`` with `job` on its standard input; return what it printed.
 
-    It gets no environment of ours but the path of the packages, and no terminal; it dies with this process.
+    It gets no environment except the path of the packages, and no terminal; it ends with this process.
 
     Args:
         memory_bytes: of address space. file_bytes: of the largest file that it may write.

@@ -41,7 +41,7 @@ RETRYABLE_CODES = frozenset({Code.CONVERTER_CRASHED, Code.CONVERTER_TIMEOUT, Cod
 
 LOG_NAME = "converter.log"
 _OWN_NAME = "volume"
-"""What dcm2niix calls its files: it would alter a prefix of ours (``__`` becomes ``_``), so we rename them."""
+"""What dcm2niix calls its files: it would alter our prefix (``__`` becomes ``_``), so the files are renamed."""
 _LAUNCHER = Path(__file__).with_name("limited.py")
 _LOG_KEPT_BYTES = 4 << 20
 _POLL_S = 0.1
@@ -137,7 +137,7 @@ def convert(
     try:
         return _converted(inputs, prefix, work_dir, limits, instances, undecodable)
     except Exception:
-        # Nobody needs half of a result, and a held series may lie for weeks: its room goes back now.
+        # A partial result is not needed, and a held series may stay for weeks: so its space is freed now.
         for directory in (work_dir / "in", out_dir):
             shutil.rmtree(directory, ignore_errors=True)
         raise
@@ -309,7 +309,7 @@ def _raise_for(ended: _Ended, limits: Limits, *, ran_out: bool, tight: bool) -> 
         raise Refused(
             Code.CONVERTER_OUTPUT_TOO_LARGE, f"The converter wrote more than {limits.output_bytes} bytes"
         )
-    # SIGKILL that is not ours comes from the kernel, which was out of memory.
+    # A SIGKILL that was not sent by this program comes from the kernel, which was out of memory.
     if ran_out or number == signal.SIGKILL or (tight and (number > 0 or ended.returncode == 1)):
         raise Refused(
             Code.CONVERTER_MEMORY, f"The converter needs more than {limits.memory_bytes} bytes of memory"
@@ -346,7 +346,7 @@ def _failed(returncode: int) -> Refused:
         what += f" ({meaning[returncode]})"
     remedy = "Export and upload the series again, then retry"
     if returncode == 127:
-        remedy = "Install the program anew and check work.convert_memory_gb, then retry"
+        remedy = "Install the program again and check work.convert_memory_gb, then retry"
     return Refused(Code.CONVERTER_FAILED, what, remedy=remedy)
 
 

@@ -72,7 +72,7 @@ def contact_sheet(paths: Sequence[Path], target: Path) -> bool:
 
     Args:
         paths: the images, in slice order.
-        target: appears whole, or not at all.
+        target: the complete file, or no file.
     Returns:
         False if no picture could be made; try `contact_sheet_from_volume` then.
     """

@@ -82,7 +82,7 @@ def slices(path: Path, of: Layout) -> Iterator[tuple[int, int, NDArray[Any]]]:
         one of `UNREADABLE`; EOFError where the file ends early.
     """
     with ExitStack() as stack:
-        # ISA-L unpacks at three times the speed of zlib, which the cost of the whole second reading hangs on.
+        # ISA-L unpacks three times as fast as zlib, and unpacking takes most time of the second reading.
         stream = stack.enter_context(open_packed(path) if path.suffix == ".gz" else path.open("rb"))
         stream.read(of.offset_bytes)
         for time in range(of.shape[3]):

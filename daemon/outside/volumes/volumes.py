@@ -1,4 +1,4 @@
-"""Sorts out what dcm2niix wrote: which files form a volume, whether it is whole, and what part it plays."""
+"""Sorts out what dcm2niix wrote: which files form a volume, whether it is complete, and its role."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def collect(out_dir: Path, prefix: str) -> tuple[Volume, ...]:
     """Return the volumes in a directory that dcm2niix filled, by name, roles given by their names alone.
 
     Raises:
-        Refused: ``CONVERTER_FAILED``, a volume is not whole or its affine is not finite.
+        Refused: ``CONVERTER_FAILED``, a volume is not complete or its affine is not finite.
     """
     names = {path.name for path in out_dir.iterdir()}
     found = []

@@ -21,7 +21,7 @@ _BLANK = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)+")
 def key_lines(text: str) -> dict[Path, int]:
     """Return the line, from 1, on which each table and each key of a valid TOML text first stands.
 
-    Keys inside an inline table or an array are left out: they stand where the key of the whole stands.
+    Keys inside an inline table or an array are left out: their line is the line of the table or array.
     """
     lines: dict[Path, int] = {}
     table: Path = ()

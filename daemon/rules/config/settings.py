@@ -182,7 +182,7 @@ class Results(Section):
 
 
 class State(Section):
-    """Where the ledger, the spool and the cache live."""
+    """The directory of the ledger, the spool and the cache."""
 
     dir: Text = "state"
 

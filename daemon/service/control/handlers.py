@@ -220,7 +220,7 @@ class Handlers:
                 raise
             word = "paused" if paused else "resumed"
             logger.warning(
-                "The ledger could not be told that the work is {}; a restart forgets it: {}",
+                "The ledger could not record that the work is {}; a restart will not know it: {}",
                 word,
                 trouble.code,
             )

@@ -22,7 +22,7 @@ ATTEMPTS = 3
 
 
 class AttemptLost(Exception):
-    """What is not published cannot be finished: give the attempt up, with all its ids."""
+    """An unpublished attempt cannot be finished: it is abandoned, with all its ids."""
 
     def __init__(self, reason: AbandonReason) -> None:
         super().__init__(reason.value)
@@ -31,7 +31,7 @@ class AttemptLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What the steps of a delivery need."""
+    """The data that the steps of a delivery share."""
 
     context: Context
     revision: RevisionRow
@@ -77,7 +77,7 @@ class Job:
         return AttemptLost(reason)
 
     def foreign(self, file_id: str, fault: AbandonReason) -> Refused | AttemptLost:
-        """Return what to raise when an unpublished id holds something that is not ours: never overwrite it."""
+        """Return the error for an unpublished id that belongs to an item of somebody else, which is never overwritten."""
         if self.revision.attempt >= ATTEMPTS:
             return Refused(
                 Code.FOREIGN_RESULT,

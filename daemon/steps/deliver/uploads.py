@@ -15,7 +15,7 @@ _SENDS = 3
 
 
 def create(job: Job, result: ResultRow, folder_id: str) -> File:
-    """Make a result in a folder of ours in staging, read it back, and write down that it is there.
+    """Upload a result into its folder in staging, read it back, and record in the ledger that it is verified.
 
     Raises:
         AttemptLost: its bytes left the spool, its id cannot be used, or something else has it.

@@ -1,4 +1,4 @@
-"""Pending listings, questions and rechecks, one after another: what the feed does not tell by itself."""
+"""Processes pending listings, questions and rechecks, one after another: changes that the feed does not report."""
 
 from __future__ import annotations
 

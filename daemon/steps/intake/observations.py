@@ -66,7 +66,7 @@ class Recheck:
 
 @dataclass(frozen=True, slots=True)
 class Unclear:
-    """What it means could not be told now, and only for this item: it is asked for by itself."""
+    """The state of this item could not be determined now. A separate request asks for it later."""
 
     file_id: str
 

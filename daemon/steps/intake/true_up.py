@@ -1,4 +1,4 @@
-"""When the source is crawled as a whole: a feed can miss a change, so listings true it up."""
+"""Decides when the complete source is crawled: the feed can miss a change, and a crawl corrects that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One look at everything of ours on Drive: output, staging and what people put into the trash. Reads only."""
+"""Lists all items of the service on Drive once: output, staging and trashed deliveries. Reads only."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Look:
 
     @property
     def newest_created(self) -> str:
-        """Return the `createdTime` of the newest item of ours (RFC 3339); empty: nothing of ours is there."""
+        """Return the `createdTime` of the newest item of the service (RFC 3339); empty: there is none."""
         return max((file.created_time for file in self._seen.values()), default="")
 
     def fingerprint(self) -> frozenset[tuple[str, ...]]:
@@ -90,7 +90,7 @@ class Look:
         """Return what lies in a folder; nothing where it has gone, or where a folder of other people is closed to us.
 
         Raises:
-            Refused: a folder of ours cannot be listed: a delivery in it would be made twice.
+            Refused: a folder of the service cannot be listed: a delivery in it would be made twice.
         """
         found: list[File] = []
         page_token = ""
@@ -187,7 +187,7 @@ class Look:
         self.deliveries.append(Delivery(folder, results, trashed=True))
 
     def _was_delivered(self, folder: File) -> bool:
-        """Whether it lay in the output: what lies in staging was given up by us, what lies elsewhere is not ours."""
+        """Whether the folder was in the output. A folder in staging is an abandoned attempt; others are copies by people."""
         for above in self._above(folder):
             if above.properties.get(markers.KIND) == Kind.STAGING:
                 return False
@@ -209,6 +209,6 @@ class Look:
             yield folder
 
     def mirrored(self, folder: File) -> str:
-        """Return the id of the source folder that the folder around a delivery stands for; empty: none of ours."""
+        """Return the id of the source folder that the folder around a delivery stands for; empty: there is none."""
         parent = self._folders.get(folder.parents[0]) if folder.parents else None
         return "" if parent is None else parent.properties.get(markers.MIRRORS, "")

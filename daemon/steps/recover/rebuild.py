@@ -1,4 +1,4 @@
-"""When the ledger may be older than the output: looks until two agree, takes over what lies there, then lets go."""
+"""If the ledger may be older than the output: lists the output until two lists agree, then takes it over into the ledger."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def require_if_needed(ledger: Ledger, cache: Cache, feed: str, output_id: str, n
 
 
 class Rebuild:
-    """What must be known before anything is delivered. One thread at a time calls `process_next`.
+    """The work that must end before anything is delivered. Only one thread at a time calls `process_next`.
 
     While it is `required` nothing settles, is converted or delivered; files are read once it `has_looked`. Every fact is
     written when it is found, so that a crash repeats requests only.
@@ -205,7 +205,7 @@ class Rebuild:
         ripe_at = self._ripe_at(look)
         prints = look.fingerprint()
         is_ripe = self._looked_at >= ripe_at
-        # With nothing of ours on Drive, and nothing that tells of an earlier ledger, this is a first start.
+        # This is a first start: Drive has no item of the service, and there is no trace of an earlier ledger.
         if is_ripe and (ripe_at == 0.0 or prints == self._agreed):
             self._finish(look)
             return
