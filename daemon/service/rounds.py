@@ -53,7 +53,7 @@ class Rounds:
 
         Raises:
             Transient: the ledger cannot be written.
-            Refused: `SOURCE_GONE`: the source folder is lost, so its silence does not mean that nothing changed.
+            Refused: `SOURCE_GONE`. Without this check, a lost source folder would look like one without changes.
         """
         context = self._parts.context
         self._parts.intake.check_source()

@@ -22,7 +22,7 @@ def read(context: Context, row: FileRow) -> Filed | Ignored:
     Raises:
         Refused: the file has no md5 (`NO_CHECKSUM`), is damaged, truncated or an archive, or has no Study or Series
             UID; or Drive refuses the download.
-        Transient: the bytes differ from size or md5, the spool is full, Drive cannot be reached.
+        Transient: the bytes do not match size or md5, the spool is full, Drive cannot be reached.
         OSError: the disk failed.
     """
     missing_bytes = context.spool.missing_bytes(row.file_id, row.head_revision_id, row.size_bytes)

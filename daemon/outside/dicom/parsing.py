@@ -73,7 +73,7 @@ def _truth(source: Source) -> Iterator[None]:
     """Say what an error of pydicom's really was: it takes an early end for garbage, or for the end."""
     try:
         yield
-    except Exception as exc:  # noqa: BLE001 - the original error is raised again
+    except Exception as exc:  # noqa: BLE001 - replaced by its real cause, if the source knows it
         raise source.reason() or exc from None
     source.assert_complete()
 

@@ -66,7 +66,7 @@ class VolumeReport:
     def is_proven(self) -> bool:
         if self.resemblance is not None:
             return self.resemblance.is_right
-        # A volume of images that an earlier one shows, too, is a copy; a mixture of such and others is none of both.
+        # A volume whose frames are all in an earlier volume is a copy. A mixture of old and new frames is not proven.
         is_mixed = 0 < self.repeated < self.slices
         return (
             not self.unreadable and self.has_right_table and self.matched == self.slices > 0 and not is_mixed
