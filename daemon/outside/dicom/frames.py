@@ -7,7 +7,6 @@ Source: DICOM PS3.3 C.7.6.3 (Image Pixel), C.11.1 (Modality LUT), C.7.6.16 (func
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
 from daemon.outside.dicom import mosaics, parsing, pixels, values
 from daemon.outside.dicom.mosaics import Mosaic
 from daemon.outside.dicom.parsing import Opening, Stop
-from daemon.outside.dicom.source import Source, inflate
+from daemon.outside.dicom.source import Inflating, Source, inflated
 from daemon.rules.frames import Frame
 
 MODALITY_LUT = 0x00283000
@@ -43,6 +42,8 @@ _TAGS = pixels.DESCRIPTION | frozenset(
     | {_SCALE_SLOPE, _PHILIPS_CREATOR, *mosaics.TAGS}
 )  # fmt: skip
 _MEASURES, _TRANSFORMATION, _CONTENT, _DIFFUSION = 0x00289110, 0x00289145, 0x00209111, 0x00189117
+FRAMES_MAX = 100_000
+"""Some 100 MB of `Frame`; the longest real recordings have some ten thousand."""
 _LOSSY_JPEG = frozenset({str(JPEGBaseline8Bit), str(JPEGExtended12Bit)})
 _DTYPES = {8: "u1", 16: "u2", 32: "u4", 64: "u8"}
 
@@ -94,7 +95,7 @@ class FrameReader:
 
     def __init__(self, path: Path, source: int) -> None:
         self._path = path
-        self._inflated: bytes | None = None
+        self._inflating: Inflating | None = None
         self.table: Table | None = None
         self._ahead: Iterator[NDArray[Any]] | None = None
         self._ahead_index = -1
@@ -112,8 +113,8 @@ class FrameReader:
             opening = parsing.open_source(source)
             offset = opening.dataset_offset
             if opening.deflated:
-                self._inflated = b"".join(inflate(stream, offset))
-                source, offset = Source(io.BytesIO(self._inflated)), 0
+                self._inflating = Inflating(self._path, offset)
+                source, offset = inflated(stream, offset), 0
             found: dict[int, RawDataElement] = {}
             groups: dict[int, list[_Group]] = {}
             stop = self._elements(source, offset, opening, found, groups)
@@ -122,6 +123,7 @@ class FrameReader:
         header = values.Header(found)
         self._opening = opening
         self._pixels = _pixels(header, stop, opening)
+        self._size_bytes = source.size_bytes
         self.photometric = self._pixels.photometric
         self.frames = _frames(header, self._pixels, groups, number)
         is_ybr = self._pixels.samples == 3 and self.photometric.startswith("YBR")
@@ -197,8 +199,12 @@ class FrameReader:
             dtype = np.dtype(f"{order}{_DTYPES[of.allocated]}")
         count = of.rows * of.columns * of.samples
         offset = of.offset + index * count * dtype.itemsize
-        if self._inflated is not None:
-            flat = np.frombuffer(self._inflated, dtype, count, offset)
+        if offset + count * dtype.itemsize > self._size_bytes:
+            raise NotReadable(f"frame {index + 1} is cut short")
+        if self._inflating is not None:
+            flat = np.frombuffer(self._inflating.read(offset, count * dtype.itemsize), dtype)
+            if index + 1 == of.frames:
+                self._inflating.rest()
         else:
             flat = np.fromfile(self._path, dtype, count, offset=offset)
         if flat.size < count:
@@ -230,6 +236,8 @@ class FrameReader:
             self._ahead = iter(iter_pixels(self._path, indices=left, raw=False))
         frame = next(self._ahead)
         self._ahead_index = index + 1
+        if self._ahead_index == self._pixels.frames:
+            self._ahead = None  # it holds the file open
         return np.asarray(frame)
 
 
@@ -303,6 +311,9 @@ def _pixels(header: values.Header, stop: Stop, opening: Opening) -> _Pixels:
     rows, columns = header.integer(pixels.ROWS), header.integer(pixels.COLUMNS)
     if not rows or not columns:
         raise NotReadable("it does not say how large its frames are")
+    frames = max(1, header.integer(pixels.FRAMES) or 1)
+    if frames > FRAMES_MAX:
+        raise NotReadable("it announces more frames than any real image has")
     allocated = header.integer(pixels.BITS) or {pixels.FLOAT_PIXELS: 32, pixels.DOUBLE_PIXELS: 64}.get(
         stop.tag, 16
     )
@@ -320,7 +331,7 @@ def _pixels(header: values.Header, stop: Stop, opening: Opening) -> _Pixels:
         stored=min(stored, allocated),
         high=min(allocated - 1, max(stored - 1, high if high is not None else stored - 1)),
         signed=header.integer(_SIGNED) == 1,
-        frames=max(1, header.integer(pixels.FRAMES) or 1),
+        frames=frames,
         photometric=header.text(pixels.PHOTOMETRIC),
     )
 

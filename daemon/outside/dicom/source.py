@@ -10,6 +10,7 @@ import io
 import os
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 READS_MAX = 6_000_000
@@ -157,3 +158,39 @@ def inflated(stream: BinaryIO, offset: int) -> Source:
         head.write(data[: INFLATED_HEAD_BYTES - head.tell()])
         total += len(data)
     return Source(head, total)
+
+
+class Inflating:
+    """Reads a deflated data set in little memory, wherever asked; fast where each offset is behind the last one."""
+
+    def __init__(self, path: Path, offset: int) -> None:
+        """`offset`: where the deflated bytes begin."""
+        self._path, self._offset = path, offset
+        self._chunks: Iterator[bytes] | None = None
+        self._at, self._left = 0, b""
+
+    def read(self, at: int, count: int) -> bytes:
+        """Return `count` inflated bytes, or what is left behind `at`. Raises: EndedEarly, Malformed, OSError."""
+        if self._chunks is None or at < self._at:
+            self._chunks, self._at, self._left = self._inflated(), 0, b""
+        wanted = bytearray()
+        while len(wanted) < count:
+            skipped = min(len(self._left), max(0, at - self._at))
+            self._left, self._at = self._left[skipped:], self._at + skipped
+            if not self._left:
+                if not (data := next(self._chunks, b"")):
+                    break
+                self._left = data
+                continue
+            taken = self._left[: count - len(wanted)]
+            wanted += taken
+            self._left, self._at, at = self._left[len(taken) :], self._at + len(taken), at + len(taken)
+        return bytes(wanted)
+
+    def rest(self) -> None:
+        """Close the file; the next `read` begins anew."""
+        self._chunks = None
+
+    def _inflated(self) -> Iterator[bytes]:
+        with self._path.open("rb") as stream:
+            yield from (data for data in inflate(stream, self._offset) if data)

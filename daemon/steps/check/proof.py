@@ -22,6 +22,8 @@ _ENDED = {
     "memory": "it needs more memory than it may use",
     "crash": "it ended unexpectedly",
 }
+MEMORY_MAX_BYTES = 2 * 1024**3
+"""Of address space: 0.4 GB are code and threads, the rest holds some copies of one frame, whatever the series holds."""
 WORKER = "daemon.steps.check.worker"
 
 
@@ -69,7 +71,7 @@ def prove(
             WORKER,
             json.dumps(job).encode(),
             timeout_s=limits.timeout_s,
-            memory_bytes=limits.memory_bytes,
+            memory_bytes=min(limits.memory_bytes, MEMORY_MAX_BYTES),
             file_bytes=limits.file_bytes,
         )
         return judge(json.loads(said), compared)

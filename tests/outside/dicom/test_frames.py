@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless
 
 from daemon.cli.phantom import Phantom, slice_of
 from daemon.outside.dicom.frames import FrameReader, NotReadable
@@ -110,3 +111,56 @@ def test_a_mosaic_that_does_not_say_how_to_take_it_apart_is_one_picture(tmp_path
 
     assert reader.is_tiled
     assert len(reader.frames) == 1
+
+
+def test_a_deflated_file_is_never_held_as_a_whole(tmp_path: Path) -> None:
+    """It may inflate to a thousand times its size; several of a series were held at once."""
+    dataset = dcmread(written(tmp_path / "a.dcm"))
+    dataset.Rows = dataset.Columns = 512
+    dataset.NumberOfFrames = 100
+    frames = np.zeros((100, 512, 512), "<u2") + np.arange(100, dtype="<u2")[:, None, None]
+    dataset.PixelData = frames.tobytes()
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dcmwrite(tmp_path / "b.dcm", dataset)
+    del dataset, frames
+
+    tracemalloc.start()
+    reader = FrameReader(tmp_path / "b.dcm", 0)
+    seen = [int(reader.stored(index)[511, 511]) for index in (0, 1, 50, 99, 3)]
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert seen == [0, 1, 50, 99, 3]
+    assert peak_bytes < 40 << 20  # 32 MB of them may be the header
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, DeflatedExplicitVRLittleEndian])
+def test_a_file_is_closed_after_its_last_frame(tmp_path: Path, syntax: str) -> None:
+    """A series of thousands of files would run out of descriptors."""
+    dataset = dcmread(written(tmp_path / "a.dcm"))
+    if syntax == RLELossless:
+        dataset.compress(syntax)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dcmwrite(tmp_path / "b.dcm", dataset)
+    readers = [FrameReader(tmp_path / "b.dcm", number) for number in range(20)]
+    for reader in readers:
+        reader.stored(0)
+
+    opened = [entry.resolve() for entry in Path("/proc/self/fd").iterdir()]
+    assert (tmp_path / "b.dcm").resolve() not in opened
+
+
+def test_an_absurd_number_of_frames_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotReadable, match="more frames"):
+        FrameReader(written(tmp_path / "a.dcm", NumberOfFrames=2**31 - 1), 0)
+
+
+def test_no_memory_is_taken_for_an_absurd_size(tmp_path: Path) -> None:
+    reader = FrameReader(written(tmp_path / "a.dcm", Rows=20_000, Columns=20_000), 0)
+    tracemalloc.start()
+    with pytest.raises(NotReadable, match="cut short"):
+        reader.stored(0)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak_bytes < 1 << 20

@@ -160,3 +160,20 @@ def test_a_report_that_is_none_proves_nothing(
     monkeypatch.setattr(fence, "run", lambda *_, **__: said)
 
     assert codes(prove([], [volume()], tmp_path, tmp_path, LIMITS)) == [VerdictCode.NOT_PROVEN]
+
+
+def test_the_second_reading_takes_no_more_memory_than_frames_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hostile file may ask for all that is allowed: what the converter may take for a whole series is too much."""
+    asked: list[int] = []
+
+    def run(*_: object, memory_bytes: int, **__: object) -> bytes:
+        asked.append(memory_bytes)
+        return json.dumps(report()).encode()
+
+    monkeypatch.setattr(fence, "run", run)
+    for allowed in (8_000_000_000, 1_000_000_000):
+        prove([], [volume()], tmp_path, tmp_path, Limits(60.0, allowed, 1))
+
+    assert asked == [proof.MEMORY_MAX_BYTES, 1_000_000_000]
