@@ -30,10 +30,11 @@ class Deadline:
 
     Args:
         of: what it is about, for messages.
+        most_s: seconds from now, the waits not counted.
     """
 
     def __init__(self, of: str, most_s: float) -> None:
-        self._of, self._most_s = of, most_s
+        self._of, self.most_s = of, most_s
         self._until = time.monotonic() + most_s
 
     def pause(self, seconds: float) -> None:
@@ -43,7 +44,7 @@ class Deadline:
     def check(self) -> None:
         """Raises Transient: TOO_SLOW."""
         if time.monotonic() > self._until:
-            raise Transient(Code.TOO_SLOW, f"{self._of} took longer than {self._most_s:.0f} s in total")
+            raise Transient(Code.TOO_SLOW, f"{self._of} took longer than {self.most_s:.0f} s in total")
 
 
 @dataclass(frozen=True, slots=True)
