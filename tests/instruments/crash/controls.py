@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from daemon.outside.cache import Cache, PageToken
 from daemon.outside.drive.client import Drive
 from daemon.steps.intake.feed import Feed
 from daemon.steps.recover import rebuild
@@ -17,27 +19,30 @@ from daemon.steps.recover import rebuild
 
 def token_first(_: Path) -> None:
     """The page token moves before the rows of its page are committed; `feed_seq` still tells."""
-    started: list[Any] = []
+    parts_of_feed: dict[str, Any] = {}
     start = Feed.__init__
     # Hints ahead of the ledger say that it is older than the output: the wait for listings is another test's.
     rebuild.YOUNG_S = rebuild.AGAIN_S = 0.0
 
-    def remember_self(self: Feed, **parts: Any) -> None:
+    def remember_parts(self: Feed, **parts: Any) -> None:
         start(self, **parts)
-        started.append(self)
+        parts_of_feed.update(parts)
 
     ask = Drive.changes
 
     def changes(self: Drive, page_token: str) -> Any:
         page = ask(self, page_token)
         if page.changes:
-            feed = started[-1]
-            feed._keep_token(
-                feed._ledger.crawls.feed_seq + 1, page.next_page_token or page.new_start_page_token
+            crawls, following = (
+                parts_of_feed["ledger"].crawls,
+                page.next_page_token or page.new_start_page_token,
+            )
+            parts_of_feed["cache"].remember_page_token(
+                PageToken(crawls.generation, crawls.feed_seq + 1, following), parts_of_feed["drive_id"]
             )
         return page
 
-    Feed.__init__ = remember_self  # type: ignore[method-assign]
+    Feed.__init__ = remember_parts  # type: ignore[method-assign]
     Drive.changes = changes  # type: ignore[method-assign]
 
 
@@ -45,11 +50,13 @@ def token_first_unchecked(state_dir: Path) -> None:
     """The page token moves first, and nobody compares its `feed_seq` with the ledger's."""
     token_first(state_dir)
 
-    def token(self: Feed) -> str:
-        record = self._cache.page_token(self._drive_id)
-        return record.token if record is not None else ""
+    read = Cache.page_token
 
-    Feed._kept_token = token  # type: ignore[method-assign]
+    def never_ahead(self: Cache, drive_id: str = "") -> PageToken | None:
+        record = read(self, drive_id)
+        return None if record is None else replace(record, feed_seq=0)
+
+    Cache.page_token = never_ahead  # type: ignore[method-assign]
 
 
 def ids_not_written_down(state_dir: Path) -> None:
