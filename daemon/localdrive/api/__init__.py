@@ -1,1 +1,1 @@
-"""Requests and answers, as Drive v3 spells them."""
+"""Requests and answers, as Drive v3 defines them."""

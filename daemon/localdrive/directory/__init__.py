@@ -1,1 +1,1 @@
-"""What people do in the directory, seen and told to the index."""
+"""Finds the changes that people make in the directory, and records them in the index."""

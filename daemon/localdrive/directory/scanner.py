@@ -46,7 +46,7 @@ class Scanner:
                     await self.look()
                 except Exception:
                     logging.getLogger("uvicorn.error").warning(
-                        "a look at the directory failed", exc_info=True
+                        "A scan of the directory failed", exc_info=True
                     )
             took = time.monotonic() - started
             await asyncio.sleep(max(interval, took * 10, 0.05))

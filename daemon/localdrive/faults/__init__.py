@@ -1,1 +1,1 @@
-"""Scripted misbehaviour."""
+"""Scripted faults: which request gets which fault, and what the fault does."""

@@ -1,1 +1,1 @@
-"""The running server, and what every request passes."""
+"""The running server, and the checks that every request passes."""

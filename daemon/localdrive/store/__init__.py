@@ -1,1 +1,1 @@
-"""The index: items, and what may be done with them."""
+"""The index of items, the files on disk, and the operations on them."""
