@@ -113,8 +113,9 @@ def place(frames: Sequence[Frame], affine: Floats, shape: Sequence[int]) -> list
         return [None] * len(frames)
     lengths = [int(length) for length in (*shape, 1, 1, 1)[:3]]
     voxels = corners(frames) @ inverse[:3, :3].T + inverse[:3, 3]
-    if not np.isfinite(voxels).all() or np.abs(voxels).max() > 1e9:
-        return [None] * len(frames)
+    with np.errstate(invalid="ignore"):
+        absurd = ~(np.abs(voxels).max(axis=(1, 2)) <= 1e9)
+    voxels[absurd] = -1.0  # outside; the other frames keep their places
     nearest = np.rint(voxels)
     off_mm = np.linalg.norm((voxels - nearest) @ to_lps[:3, :3].T, axis=2).max(axis=1)
     steps_mm = np.linalg.norm(to_lps[:3, :3], axis=0)

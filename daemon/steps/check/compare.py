@@ -57,6 +57,8 @@ class VolumeReport:
     """Only for a resampled volume."""
     map: list[tuple[int, int, Key]] = field(default_factory=list)
     """(time point, slice, frame) of each match, in file order."""
+    blank: set[Key] = field(default_factory=set)
+    """Frames of one value alone: which of several a slice shows cannot be told, so neither can order and b-value."""
     has_right_table: bool = True
     """Whether the file of b-values (`.bval`), if there is one, has the b-value of the frames for each time point."""
     is_in_order: bool = True
@@ -123,6 +125,11 @@ class _FrameCache:
     def samples(self, frame: Frame) -> NDArray[np.float64] | None:
         """Return a sample of the stored values of a frame; None if it was not decoded yet."""
         return self._samples.get((frame.source, frame.index))
+
+    def may_be_blank(self, frame: Frame) -> bool:
+        """Whether some values of a frame that was decoded before are all the same."""
+        samples = self.samples(frame)
+        return samples is not None and bool((samples == samples[0]).all())
 
     def real(self, stored: NDArray[Any], frame: Frame) -> NDArray[np.float64]:
         return self._readers[frame.source].real(stored, frame)
@@ -267,7 +274,10 @@ def _match_slices(
             volume_report.largest_position_error_mm, candidate.error_mm
         )
         volume_report.largest_value_error = max(volume_report.largest_value_error, error)
-        orders.setdefault(index, []).append(candidate.frame.order)
+        if frame_cache.may_be_blank(candidate.frame) and values.min() == values.max():
+            volume_report.blank.add(key)
+        else:
+            orders.setdefault(index, []).append(candidate.frame.order)
     volume_report.is_in_order = _is_ascending(list(orders.values()))
 
 
@@ -281,7 +291,7 @@ def _has_right_table(
     if len(values) != layout.shape[3]:
         return False
     for time, _, (number, index) in volume_report.map:
-        own = readers[number].frames[index].b_value
+        own = None if (number, index) in volume_report.blank else readers[number].frames[index].b_value
         if own is not None and not abs(own - values[time]) <= max(_B_VALUE_STEP, 0.05 * own):
             return False
     return True

@@ -188,6 +188,8 @@ def _why_unknown(entry: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         return f"A volume could not be read again ({entry['unreadable']})."
     if entry["undecided"]:
         return f"{_images(entry['undecided'])} could not be decoded by the second reading."
+    if entry["wrong"] == 0 < entry["unplaced"] <= report["unreadable"]:
+        return "The images of some slices could not be read again."
     if report["frames"] and report["without_place"] == report["frames"]:
         return "The images do not say where they lie in a way that can be read again."
     if not report["frames"]:

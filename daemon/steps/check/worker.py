@@ -47,8 +47,12 @@ def work(inputs: list[Path], volumes: list[Path], resampled: list[Path], scratch
         **asdict(report),
         "tiled": sum(reader.is_tiled for reader in readers.values()),
         "palette": sum(reader.photometric == "PALETTE COLOR" for reader in readers.values()),
+        "unreadable": len(unreadable),
         "undecodable": [[*key, why] for key, why in sorted(report.undecodable.items())],
-        "volumes": [{**asdict(volume), "is_proven": volume.is_proven} for volume in report.volumes],
+        "volumes": [
+            {**asdict(volume), "blank": len(volume.blank), "is_proven": volume.is_proven}
+            for volume in report.volumes
+        ],
     }
 
 

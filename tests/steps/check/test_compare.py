@@ -279,3 +279,37 @@ def test_what_a_resampled_volume_hides_is_found_out(tmp_path: Path, harm: str) -
     readers = {number: FrameReader(each, number) for number, each in enumerate(paths)}
 
     assert not compare(readers, [], tmp_path, [volume]).volumes[0].is_proven
+
+
+def test_an_absurd_place_of_one_image_leaves_the_others_where_they_are(tmp_path: Path) -> None:
+    paths = images(tmp_path / "in")
+    volume = save(tmp_path / "v.nii", *volume_of(paths))
+    dataset = dcmread(paths[2])
+    dataset.ImagePositionPatient = ["1e11", "1e11", "1e11"]
+    dataset.save_as(paths[2])
+
+    [told] = look(paths, [volume], tmp_path).volumes
+    assert (told.matched, told.unplaced) == (SLICES - 1, 1)
+
+
+def test_blank_images_of_one_place_say_nothing_of_order_and_b_values(tmp_path: Path) -> None:
+    """Masked series have many: which of them a slice shows cannot be told."""
+    sets = [images(tmp_path / name) for name in ("early", "late")]
+    for time, paths in enumerate(sets):
+        for number, path in enumerate(paths):
+            dataset = dcmread(path)
+            blank = number == 0
+            dataset.PixelData = (
+                (dataset.pixel_array * (not blank) + (7 * time) * (not blank)).astype("<u2").tobytes()
+            )
+            dataset.InstanceNumber = (SLICES - number) + SLICES * (1 - time if blank else time)
+            dataset.DiffusionBValue = 1000.0 * time
+            dataset.save_as(path)
+    first, affine, slope, intercept = volume_of(sets[0])
+    second = volume_of(sets[1])[0]
+    volume = save(tmp_path / "v.nii", np.stack([first, second], axis=3), affine, slope, intercept)
+    (tmp_path / "v.bval").write_text("0 1000")
+
+    [told] = look([*sets[0], *sets[1]], [volume], tmp_path).volumes
+    assert told.is_proven
+    assert told.is_in_order

@@ -20,14 +20,14 @@ LIMITS = Limits(60.0, 4_000_000_000, 1_000_000_000)
 
 def entry(name: str = "v.nii.gz", **more: Any) -> dict[str, Any]:
     return {
-        "name": name, "is_proven": True, "unreadable": "", "undecided": 0, "resemblance": None, "is_in_order": True,
+        "name": name, "is_proven": True, "unreadable": "", "undecided": 0, "wrong": 0, "unplaced": 0, "resemblance": None, "is_in_order": True,
         "largest_position_error_mm": 0.01, "largest_value_error": 0.5,
     } | more  # fmt: skip
 
 
 def report(*volumes: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {
-        "frames": 10, "found": 10, "unused": [], "undecodable": [], "without_place": 0, "tiled": 0, "palette": 0,
+        "frames": 10, "found": 10, "unused": [], "undecodable": [], "without_place": 0, "unreadable": 0, "tiled": 0, "palette": 0,
         "volumes": list(volumes) or [entry()],
     } | more  # fmt: skip
 
@@ -69,6 +69,11 @@ def test_what_was_compared_and_agrees_needs_no_remark() -> None:
             report(entry(is_proven=False, undecided=1), found=9, undecodable=[[3, 0, "it cannot"]]),
             [VerdictCode.UNDECODABLE, VerdictCode.NOT_PROVEN],
             id="a slice may be one that cannot be decoded",
+        ),
+        pytest.param(
+            report(entry(is_proven=False, unplaced=1), found=9, unreadable=1, undecodable=[[3, 0, "it cannot"]]),
+            [VerdictCode.UNDECODABLE, VerdictCode.NOT_PROVEN],
+            id="a slice may be of a file that cannot be read",
         ),
     ],
 )  # fmt: skip
