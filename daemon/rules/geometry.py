@@ -19,6 +19,8 @@ from daemon.rules.model import Instance, Verdict
 from daemon.rules.spacing import Place, Remark, Vector, check_spacing
 from daemon.rules.verdict_table import VERDICTS
 
+ONLY_INFORMS = frozenset(code for code, entry in VERDICTS.items() if entry.usable == "yes")
+"""Codes that never lower a verdict."""
 NOT_A_VOLUME = frozenset(code for code, entry in VERDICTS.items() if entry.usable == "no")
 """Codes that make a delivery ``no``: its plain volume is not one, or shows less than was sent. All others: ``with-care``."""
 
@@ -77,7 +79,7 @@ def with_findings(judged: Verdict, findings: Sequence[Remark]) -> Verdict:
         if code == VerdictCode.UNEVEN_SPACING and VerdictCode.GAP in judged.codes:
             continue
         sentences.setdefault(code, sentence)
-    if not sentences:
+    if sentences.keys() <= ONLY_INFORMS:
         usable = "yes"
     elif NOT_A_VOLUME & sentences.keys():
         usable = "no"

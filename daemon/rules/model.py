@@ -178,6 +178,7 @@ class Volume:
     sidecar: str
     shape: tuple[int, ...]
     extras: tuple[str, ...] = ()
+    made_by: str = "dcm2niix"
 
 
 @dataclass(frozen=True, slots=True)

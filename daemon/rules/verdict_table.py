@@ -17,7 +17,8 @@ from daemon.rules.codes import IgnoreReason, VerdictCode
 class VerdictEntry:
     """One code: how far a delivery with it may be trusted, what it means, what to do (sentences without a full stop)."""
 
-    usable: Literal["with-care", "no"]
+    usable: Literal["yes", "with-care", "no"]
+    """How far a delivery with this code alone may be used; ``yes``: the code only informs."""
     meaning: str
     what_to_do: str
 
@@ -28,6 +29,10 @@ def _care(meaning: str, what_to_do: str) -> VerdictEntry:
 
 def _no(meaning: str, what_to_do: str) -> VerdictEntry:
     return VerdictEntry("no", meaning, what_to_do)
+
+
+def _info(meaning: str, what_to_do: str) -> VerdictEntry:
+    return VerdictEntry("yes", meaning, what_to_do)
 
 
 VERDICTS: Mapping[VerdictCode, VerdictEntry] = {
@@ -99,6 +104,9 @@ VERDICTS: Mapping[VerdictCode, VerdictEntry] = {
     ),
     VerdictCode.UNDECODABLE: _care(
         "The second reading cannot decode some images", "Export these images again, uncompressed"
+    ),
+    VerdictCode.REBUILT: _info(
+        "dcm2niix made no right volume of some images, so it was built from the images themselves", "Nothing"
     ),
     VerdictCode.TIME_ORDER: _care(
         "No value in the headers increases from one time point to the next, so their order is not certain",

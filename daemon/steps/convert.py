@@ -6,7 +6,8 @@ import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,21 +120,37 @@ def _make(
     instances = [member.instance for member in selection.kept]
     judged = geometry.verdict(instances, codes=selection.codes, sentences=selection.sentences)
     inputs = _prepare(context, selection, work)
+    scratch = work / "check"
+    scratch.mkdir()
+    reading = partial(
+        prove,
+        [input_path(context, member.ref) for member in selection.kept],
+        directory=work / _RUN / "out",
+        scratch=scratch,
+        limits=_limits_of_reading(context, input_bytes),
+        prefix=name,
+    )
     try:
         conversion = nifti.convert(
             inputs, name, work / _RUN, _limits(context, input_bytes), instances=instances
         )
+        proof = reading(volumes=conversion.volumes)
     except Refused as exc:
         if exc.code in nifti.MACHINE_CODES:
             # The converter rarely reports a full disk, and its log may be empty then. So test the disk itself.
             context.spool.probe()
-        raise
-    judged = geometry.with_findings(judged, conversion.findings)
-    proof = _prove(context, selection, conversion, input_bytes, work)
+        if exc.code not in nifti.IMAGE_CODES or not (proof := reading(volumes=())).built:
+            raise
+        conversion = nifti.nothing(work / _RUN, f"dcm2niix made no volume ({exc.code})")
+    volumes = nifti.assign_roles((*conversion.volumes, *proof.built), judged, proof.not_primary)
+    if not proof.built or any(v.role == "primary" and v.made_by != check.MADE_BY for v in volumes):
+        # What the converter says of its volumes is of no interest where none of them is to be used.
+        judged = geometry.with_findings(judged, conversion.findings)
+        volumes = nifti.assign_roles((*conversion.volumes, *proof.built), judged, proof.not_primary)
     judged = geometry.with_findings(judged, proof.remarks)
-    volumes = nifti.assign_roles(conversion.volumes, judged, proof.wrong)
+    volumes = _with_sidecars(volumes, conversion, work / _RUN / "out", scratch / "built")
     judged = geometry.with_findings(judged, remarks_on_roles(proof, volumes))
-    for path in conversion.files:
+    for path in (*conversion.files, *(scratch / "built").glob("*")):
         path.rename(made / path.name)
     if context.settings.results.preview:
         _preview([path for _, path in inputs], volumes, made)
@@ -179,20 +196,24 @@ def _limits(context: Context, input_bytes: int) -> nifti.Limits:
     )
 
 
-def _prove(
-    context: Context, selection: Selection, conversion: nifti.Conversion, input_bytes: int, work: Path
-) -> Proof:
-    """Compare the volumes with the frames of the inputs, in a separate process."""
-    scratch = work / "check"
-    scratch.mkdir()
+def _limits_of_reading(context: Context, input_bytes: int) -> check.Limits:
     limits = _limits(context, input_bytes)
-    return prove(
-        [input_path(context, member.ref) for member in selection.kept],
-        conversion.volumes,
-        work / _RUN / "out",
-        scratch,
-        check.Limits(limits.timeout_s, limits.memory_bytes, limits.output_bytes),
-    )
+    return check.Limits(limits.timeout_s, limits.memory_bytes, limits.output_bytes)
+
+
+def _with_sidecars(
+    volumes: Sequence[Volume], conversion: nifti.Conversion, out: Path, built: Path
+) -> tuple[Volume, ...]:
+    """Give a volume that was built the sidecar that the converter wrote for these images, where it wrote one."""
+    given = next((volume.sidecar for volume in conversion.volumes if volume.sidecar), "")
+    found = []
+    for volume in volumes:
+        if given and volume.made_by == check.MADE_BY:
+            sidecar = volume.name.removesuffix(".nii.gz") + ".json"
+            shutil.copyfile(out / given, built / sidecar)
+            volume = replace(volume, sidecar=sidecar)
+        found.append(volume)
+    return tuple(found)
 
 
 def _preview(paths: Sequence[Path], volumes: tuple[Volume, ...], made: Path) -> None:

@@ -23,7 +23,7 @@ def run_here(module: str, job: bytes, **limits: Any) -> bytes:
         return _fenced(module, job, **limits)
     asked = json.loads(job)
     paths = [[Path(path) for path in asked[key]] for key in ("inputs", "volumes", "resampled")]
-    return json.dumps(worker.work(*paths, Path(asked["scratch"]))).encode()
+    return json.dumps(worker.work(*paths, Path(asked["scratch"]), asked["prefix"])).encode()
 
 
 def start_none() -> None:

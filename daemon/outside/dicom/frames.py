@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
+from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit
 
 from daemon.outside.dicom import mosaics, parsing, pixels, values
 from daemon.outside.dicom.mosaics import Mosaic
@@ -174,6 +175,28 @@ class FrameReader:
             raise
         except Exception as exc:  # noqa: BLE001 - decoders of five libraries meet hostile bytes
             raise NotReadable(f"frame {index + 1} cannot be decoded ({type(exc).__name__})") from None
+
+    def stored_by_another(self, index: int) -> NDArray[Any] | None:
+        """Return the stored values as another decoder gives them; None where there is none, or it fails.
+
+        Native pixels: pydicom's own way. Compressed ones: the library that is asked last otherwise.
+        """
+        if self._mosaic is not None:
+            return None
+        try:
+            syntax = UID(self._opening.transfer_syntax_uid)
+            if self._pixels.native:
+                return self._bits_of(np.asarray(next(iter_pixels(self._path, indices=[index]))))
+            plugins = get_decoder(syntax).available_plugins
+            if len(plugins) < 2:
+                return None
+            found = iter_pixels(self._path, indices=[index], decoding_plugin=plugins[-1])
+            return np.asarray(next(found))
+        except Exception:  # noqa: BLE001 - a second opinion that cannot be had is none
+            return None
+
+    def _bits_of(self, frame: NDArray[Any]) -> NDArray[Any]:
+        return self._bits(frame.view(f"u{frame.dtype.itemsize}")) if frame.dtype.kind in "iu" else frame
 
     def _whole(self, index: int) -> NDArray[Any]:
         of = self._pixels

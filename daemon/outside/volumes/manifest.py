@@ -98,6 +98,7 @@ def build(
                 "role": volume.role,
                 "sidecar": volume.sidecar,
                 "shape": list(volume.shape),
+                **({"made_by": volume.made_by} if volume.made_by != "dcm2niix" else {}),
                 **({"extras": list(volume.extras)} if volume.extras else {}),
             }
             for volume in sorted(volumes, key=lambda volume: volume.name)
@@ -159,6 +160,7 @@ def parse(data: bytes) -> Manifest:
                 sidecar=_get(item, "sidecar", str),
                 shape=_list(item, "shape", int),
                 extras=_list(item, "extras", str) if "extras" in item else (),
+                made_by=_get(item, "made_by", str) if "made_by" in item else "dcm2niix",
             )
             for item in _list(document, "volumes", dict)
         ),

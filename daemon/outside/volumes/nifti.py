@@ -36,6 +36,9 @@ MACHINE_CODES = frozenset(
 )
 """Errors of the converter that a full or failing disk can cause, too."""
 
+IMAGE_CODES = frozenset({Code.CONVERTER_FAILED, Code.NO_VOLUME, Code.UNSUPPORTED_SYNTAX})
+"""Errors of the converter after which the images may still form a volume: it does not know how."""
+
 RETRYABLE_CODES = frozenset({Code.CONVERTER_CRASHED, Code.CONVERTER_TIMEOUT, Code.CONVERTER_MEMORY})
 """Errors that a later try may not have: the machine was out of memory, or too busy."""
 
@@ -189,6 +192,11 @@ def _converted(
         findings=tuple(findings),
         log_path=log_path,
     )
+
+
+def nothing(work_dir: Path, why: str) -> Conversion:
+    """Return the conversion of a run that made no volume; `why` becomes its one warning."""
+    return Conversion((), (), (why,), ARGUMENTS, version(), (), work_dir / LOG_NAME)
 
 
 def _prepare(inputs: Sequence[tuple[str, Path]], work_dir: Path) -> tuple[Path, Path]:

@@ -25,19 +25,28 @@ _ENDED = {
 MEMORY_MAX_BYTES = 2 * 1024**3
 """Of address space: 0.4 GB are code and threads, the rest holds some copies of one frame, whatever the series holds."""
 WORKER = "daemon.steps.check.worker"
+MADE_BY = "sdd-dicom"
+"""What the manifest says of a volume that was not made by the converter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
     """What is proven.
 
-    `checked` goes into the manifest: how many frames went in and were found, whether all values were compared, and the
+    `built` are volumes that were made of the frames themselves. `checked` goes into the manifest: how many frames went in and were found, whether all values were compared, and the
     largest errors (mm; the volume's unit). `wrong` names volumes that show something else than was sent.
     """
 
     checked: Mapping[str, Any]
     remarks: tuple[Remark, ...] = ()
     wrong: frozenset[str] = field(default_factory=frozenset)
+    built: tuple[Volume, ...] = ()
+    pieces: frozenset[str] = field(default_factory=frozenset)
+    """Right volumes that show a part of a built one, and nothing else."""
+
+    @property
+    def not_primary(self) -> frozenset[str]:
+        return self.wrong | self.pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +59,23 @@ class Limits:
 
 
 def prove(
-    inputs: Sequence[Path], volumes: Sequence[Volume], directory: Path, scratch: Path, limits: Limits
+    inputs: Sequence[Path],
+    volumes: Sequence[Volume],
+    directory: Path,
+    scratch: Path,
+    limits: Limits,
+    *,
+    prefix: str,
 ) -> Proof:
     """Read everything a second time, in a process of its own, and judge what was found.
+
+    Where no volume shows some frames, and these form a regular stack, a volume is built from them (`Proof.built`).
 
     Args:
         inputs: the files of the images, as they came.
         volumes: with the roles that their names give them. directory: where they lie.
-        scratch: for temporary bytes.
+        scratch: for temporary bytes; built volumes lie in its directory ``built``.
+        prefix: what their names begin with.
     """
     compared = [volume for volume in volumes if not _is_drawn(volume, {other.name for other in volumes})]
     job = {
@@ -65,6 +83,7 @@ def prove(
         "volumes": [str(directory / volume.name) for volume in compared if volume.role not in _RESAMPLED],
         "resampled": [str(directory / volume.name) for volume in compared if volume.role in _RESAMPLED],
         "scratch": str(scratch),
+        "prefix": prefix,
     }
     try:
         said = fence.run(
@@ -152,7 +171,35 @@ def judge(report: Mapping[str, Any], volumes: Sequence[Volume]) -> Proof:
         )
     if doubtful:
         remarks.append((VerdictCode.NOT_PROVEN, doubtful[0]))
-    return Proof(_checked(report, bool(wrong or doubtful)), tuple(remarks), frozenset(wrong))
+    built = tuple(
+        Volume(entry["name"], "primary", "", tuple(entry["shape"]), made_by=MADE_BY)
+        for entry in report["built"]
+    )
+    remarks += _of_built(report["built"])
+    pieces = {name for entry in report["built"] for name in entry["pieces"]}
+    if built:
+        # Of images that form a regular stack nothing need be interpolated.
+        pieces |= {volume.name for volume in volumes if volume.role in _RESAMPLED}
+    return Proof(_checked(report, bool(doubtful)), tuple(remarks), frozenset(wrong), built, frozenset(pieces))
+
+
+def _of_built(built: Sequence[Mapping[str, Any]]) -> list[Remark]:
+    if not built:
+        return []
+    found: list[Remark] = [
+        (
+            VerdictCode.REBUILT,
+            "dcm2niix made no right volume of some images; it was built from the images themselves and compared with them.",
+        )
+    ]
+    if not all(entry["is_confirmed"] for entry in built):
+        found.append(
+            (
+                VerdictCode.NOT_PROVEN,
+                "No second decoder confirms the values of the volume that was built from the images.",
+            )
+        )
+    return found
 
 
 def remarks_on_roles(proof: Proof, volumes: Sequence[Volume]) -> list[Remark]:

@@ -147,6 +147,7 @@ def _volume(entry: Mapping[str, Any]) -> Volume:
         sidecar=entry["sidecar"],
         shape=tuple(entry["shape"]),
         extras=tuple(entry.get("extras", ())),
+        made_by=entry.get("made_by", "dcm2niix"),
     )
 
 

@@ -20,11 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.instruments.truth.judge import Judged, judge_volume
+from tests.instruments.truth.judge import LARGEST_RESIDUAL, Judged, judge_volume
 
 CASES = Path(__file__).resolve().parents[3].parent / "shared" / "cases" / "planted"
 ROOT = Path(__file__).resolve().parents[3]
 RUN_AT_MOST_S = 3600.0
+SCALES = {"pet_slopes_1e8": (1e8, 2.0)}
+"""Cases whose values are the function on another scale, and by how much their steps let them differ."""
 
 
 @dataclass(slots=True)
@@ -119,7 +121,7 @@ def judge(name: str, home: Path) -> Outcome:
         outcome.usable.append(usable)
         outcome.codes += manifest["verdict"]["codes"]
         primary = [
-            judge_volume(path.parent / volume["name"])
+            judge_volume(path.parent / volume["name"], *SCALES.get(name, (1.0, LARGEST_RESIDUAL)))
             for volume in manifest["volumes"]
             if volume["role"] in ("primary", "echo", "phase")
         ]

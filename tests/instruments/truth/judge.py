@@ -21,14 +21,18 @@ class Judged:
     name: str
     shape: tuple[int, ...]
     largest_residual: float
+    tolerance: float = LARGEST_RESIDUAL
 
     @property
     def is_right(self) -> bool:
-        return self.largest_residual <= LARGEST_RESIDUAL
+        return self.largest_residual <= self.tolerance
 
 
-def judge_volume(path: Path) -> Judged:
+def judge_volume(path: Path, scale: float = 1.0, tolerance: float = LARGEST_RESIDUAL) -> Judged:
     """Compare every voxel with the planted function, through the volume's own affine.
+
+    Args:
+        scale: what the values must be multiplied by to be those of the function.
 
     A constant of each time point (echo, phase, direction) is taken off first. Padding of a tilt-corrected volume (its own
     lowest value) is left out, and what lies beside it or at the edge of a column: there the converter blends with padding.
@@ -45,13 +49,13 @@ def judge_volume(path: Path) -> Judged:
     wanted = CONSTANT - SLOPES[0] * world[..., 0] - SLOPES[1] * world[..., 1] + SLOPES[2] * world[..., 2]
     worst = 0.0
     for time in range(data.shape[3]):
-        values = data[..., time]
+        values = data[..., time] * scale
         if not np.isfinite(values).all():
             return Judged(path.name, image.shape, float("inf"))
         used = _not_padding(values) if "_Tilt" in path.name else np.ones(values.shape, dtype=bool)
         difference = (values - wanted)[used]
         worst = max(worst, float(np.abs(difference - np.median(difference)).max(initial=0.0)))
-    return Judged(path.name, tuple(image.shape), worst)
+    return Judged(path.name, tuple(image.shape), worst, tolerance)
 
 
 def _not_padding(values: np.ndarray) -> np.ndarray:

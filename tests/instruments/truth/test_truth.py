@@ -25,7 +25,10 @@ def test_no_planted_exam_is_judged_wrongly(tmp_path: Path, capsys: pytest.Captur
     assert main([*SAMPLE, "--json", str(told)]) == 0, capsys.readouterr().out
     usable = {each["case"]: each["usable"] for each in json.loads(told.read_text())}
     assert usable["siemens_mr_plain"] == usable["philips_phase_mag"] == ["yes"]
-    assert usable["enh_random_order"] == usable["palette_stack"] == ["no"]
+    assert (
+        usable["enh_random_order"] == usable["concatenation"] == ["yes"]
+    )  # built from the images themselves
+    assert usable["tilt_positive"] == usable["palette_stack"] == ["no"]
 
 
 def test_altered_volumes_are_found_out(data: Path, tmp_path: Path) -> None:

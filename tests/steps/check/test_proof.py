@@ -27,7 +27,7 @@ def entry(name: str = "v.nii.gz", **more: Any) -> dict[str, Any]:
 
 def report(*volumes: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {
-        "frames": 10, "found": 10, "unused": [], "undecodable": [], "without_place": 0, "unreadable": 0, "tiled": 0, "palette": 0,
+        "frames": 10, "found": 10, "unused": [], "undecodable": [], "without_place": 0, "unreadable": 0, "tiled": 0, "palette": 0, "built": [],
         "volumes": list(volumes) or [entry()],
     } | more  # fmt: skip
 
@@ -112,7 +112,7 @@ def test_a_reading_that_does_not_end_proves_nothing(
         raise fence.Fenced(reason)
 
     monkeypatch.setattr(fence, "run", ends)
-    found = prove([], [volume()], tmp_path, tmp_path, LIMITS)
+    found = prove([], [volume()], tmp_path, tmp_path, LIMITS, prefix="v")
 
     assert codes(found) == [VerdictCode.NOT_PROVEN]
     assert found.checked["values"] == "none"
@@ -123,12 +123,12 @@ def test_a_worker_that_crashes_takes_nothing_along(tmp_path: Path, monkeypatch: 
     launcher.write_text("import os; os.kill(os.getpid(), 11)")
     monkeypatch.setattr(fence, "LAUNCHER", launcher)
 
-    assert codes(prove([], [volume()], tmp_path, tmp_path, LIMITS)) == [VerdictCode.NOT_PROVEN]
+    assert codes(prove([], [volume()], tmp_path, tmp_path, LIMITS, prefix="v")) == [VerdictCode.NOT_PROVEN]
 
 
 def test_a_worker_without_memory_says_so(tmp_path: Path) -> None:
     """The limit holds in the real process."""
-    found = proof.prove([], [volume()], tmp_path, tmp_path, Limits(60.0, 60_000_000, 1_000_000))
+    found = proof.prove([], [volume()], tmp_path, tmp_path, Limits(60.0, 60_000_000, 1_000_000), prefix="v")
 
     assert codes(found) == [VerdictCode.NOT_PROVEN]
 
@@ -153,7 +153,9 @@ def test_only_what_the_converter_drew_is_not_compared(
 
     monkeypatch.setattr(fence, "run", run)
     roles = ["derived" if "_ROI" in name else "primary" for name in names]
-    prove([], [volume(*each) for each in zip(names, roles, strict=True)], tmp_path, tmp_path, LIMITS)
+    prove(
+        [], [volume(*each) for each in zip(names, roles, strict=True)], tmp_path, tmp_path, LIMITS, prefix="v"
+    )
 
     assert len(jobs[0]["volumes"]) == compared
 
@@ -164,7 +166,7 @@ def test_a_report_that_is_none_proves_nothing(
 ) -> None:
     monkeypatch.setattr(fence, "run", lambda *_, **__: said)
 
-    assert codes(prove([], [volume()], tmp_path, tmp_path, LIMITS)) == [VerdictCode.NOT_PROVEN]
+    assert codes(prove([], [volume()], tmp_path, tmp_path, LIMITS, prefix="v")) == [VerdictCode.NOT_PROVEN]
 
 
 def test_the_second_reading_takes_no_more_memory_than_frames_need(
@@ -179,6 +181,6 @@ def test_the_second_reading_takes_no_more_memory_than_frames_need(
 
     monkeypatch.setattr(fence, "run", run)
     for allowed in (8_000_000_000, 1_000_000_000):
-        prove([], [volume()], tmp_path, tmp_path, Limits(60.0, allowed, 1))
+        prove([], [volume()], tmp_path, tmp_path, Limits(60.0, allowed, 1), prefix="v")
 
     assert asked == [proof.MEMORY_MAX_BYTES, 1_000_000_000]

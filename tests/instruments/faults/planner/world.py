@@ -219,7 +219,7 @@ class ModelWorld:
         patch.setattr(convert, "read_instance", read_instance)
         patch.setattr(nifti, "convert", make)
         # There are no pixels here that could be read a second time.
-        patch.setattr(convert, "prove", lambda *_: Proof({}))
+        patch.setattr(convert, "prove", lambda *_, **__: Proof({}))
         # Whatever is written on the way (held.tsv) stays on the same file system.
         patch.setattr(tempfile, "tempdir", str(self.home))
 
