@@ -136,6 +136,8 @@ def judge(report: Mapping[str, Any], volumes: Sequence[Volume]) -> Proof:
             )
         )
     if report["tiled"]:
+        # It equals what was sent, and is no volume all the same.
+        wrong |= {volume.name for volume in volumes}
         remarks.append(
             (
                 VerdictCode.TILES,

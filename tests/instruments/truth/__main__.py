@@ -25,6 +25,8 @@ from tests.instruments.truth.judge import LARGEST_RESIDUAL, Judged, judge_volume
 CASES = Path(__file__).resolve().parents[3].parent / "shared" / "cases" / "planted"
 ROOT = Path(__file__).resolve().parents[3]
 RUN_AT_MOST_S = 3600.0
+BY_SLICE = {"mixed_sign_same_rescale"}
+"""Cases whose slices have constants of their own."""
 SCALES = {"pet_slopes_1e8": (1e8, 2.0)}
 """Cases whose values are the function on another scale, and by how much their steps let them differ."""
 
@@ -121,7 +123,11 @@ def judge(name: str, home: Path) -> Outcome:
         outcome.usable.append(usable)
         outcome.codes += manifest["verdict"]["codes"]
         primary = [
-            judge_volume(path.parent / volume["name"], *SCALES.get(name, (1.0, LARGEST_RESIDUAL)))
+            judge_volume(
+                path.parent / volume["name"],
+                *SCALES.get(name, (1.0, LARGEST_RESIDUAL)),
+                by_slice=name in BY_SLICE,
+            )
             for volume in manifest["volumes"]
             if volume["role"] in ("primary", "echo", "phase")
         ]

@@ -28,11 +28,14 @@ class Judged:
         return self.largest_residual <= self.tolerance
 
 
-def judge_volume(path: Path, scale: float = 1.0, tolerance: float = LARGEST_RESIDUAL) -> Judged:
+def judge_volume(
+    path: Path, scale: float = 1.0, tolerance: float = LARGEST_RESIDUAL, *, by_slice: bool = False
+) -> Judged:
     """Compare every voxel with the planted function, through the volume's own affine.
 
     Args:
         scale: what the values must be multiplied by to be those of the function.
+        by_slice: each slice has a constant of its own.
 
     A constant of each time point (echo, phase, direction) is taken off first. Padding of a tilt-corrected volume (its own
     lowest value) is left out, and what lies beside it or at the edge of a column: there the converter blends with padding.
@@ -53,7 +56,10 @@ def judge_volume(path: Path, scale: float = 1.0, tolerance: float = LARGEST_RESI
         if not np.isfinite(values).all():
             return Judged(path.name, image.shape, float("inf"))
         used = _not_padding(values) if "_Tilt" in path.name else np.ones(values.shape, dtype=bool)
-        difference = (values - wanted)[used]
+        difference = values - wanted
+        if by_slice:
+            difference = difference - np.median(difference, axis=(0, 1))
+        difference = difference[used]
         worst = max(worst, float(np.abs(difference - np.median(difference)).max(initial=0.0)))
     return Judged(path.name, tuple(image.shape), worst, tolerance)
 

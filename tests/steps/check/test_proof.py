@@ -59,7 +59,6 @@ def test_what_was_compared_and_agrees_needs_no_remark() -> None:
             report(found=9, undecodable=[[3, 0, "it cannot"]]), [VerdictCode.UNDECODABLE], id="one cannot be decoded"
         ),
         pytest.param(report(without_place=10), [VerdictCode.NOT_PROVEN], id="no image says where it lies"),
-        pytest.param(report(tiled=1), [VerdictCode.TILES], id="a picture of tiles"),
         pytest.param(report(palette=1), [VerdictCode.PALETTE], id="colours of a palette"),
         pytest.param(report(entry(is_in_order=False)), [VerdictCode.TIME_ORDER], id="time points in no order"),
         pytest.param(
@@ -82,6 +81,14 @@ def test_what_could_not_be_shown_is_said(told: dict[str, Any], expected: list[Ve
 
     assert codes(found) == expected
     assert found.wrong == frozenset()
+
+
+def test_a_picture_of_tiles_is_no_volume() -> None:
+    """It equals the image that was sent, and is not to be used."""
+    found = judge(report(tiled=1), [volume()])
+
+    assert codes(found) == [VerdictCode.TILES]
+    assert found.wrong == {"v.nii.gz"}
 
 
 def test_a_wrong_volume_is_never_primary() -> None:
