@@ -77,11 +77,25 @@ def test_after_three_tries_the_series_is_held_and_the_others_went_on(
 def test_what_another_try_cannot_change_is_held_at_once(
     world: World, running: RunningDaemon, converter: dict[str, Any]
 ) -> None:
-    converter["ends"] = Refused("CONVERTER_FAILED", "a slice is cut", remedy="export it again")
+    converter["ends"] = Refused("CONVERTER_OUTPUT_TOO_LARGE", "it grows", remedy="export it again")
     exam(world, "bad", seed=BAD)
     running.until(lambda: bool(held(running)))
 
     assert converter["runs"] == 1
+
+
+def test_a_series_that_the_converter_cannot_read_is_built_from_its_images(
+    world: World, running: RunningDaemon, converter: dict[str, Any]
+) -> None:
+    """The images form a regular stack: no converter is needed for a volume, and the second reading proves it."""
+    converter["ends"] = Refused("CONVERTER_FAILED", "it exits 1", remedy="export it again")
+    exam(world, "bad", seed=BAD)
+
+    delivered(world, running, {BAD: (1, 4)})
+    [manifest] = world.deliveries().values()
+    assert [volume["made_by"] for volume in manifest["volumes"]] == ["sdd-dicom"]
+    assert manifest["verdict"]["codes"] == ["REBUILT"]
+    assert (manifest["verdict"]["usable"], manifest["checked"]["found"]) == ("yes", 4)
 
 
 def test_a_held_series_leaves_nothing_in_the_spool_but_what_its_converter_said(
@@ -95,7 +109,7 @@ def test_a_held_series_leaves_nothing_in_the_spool_but_what_its_converter_said(
         return prepare(context, selection, work)
 
     monkeypatch.setattr(convert, "_prepare", rewritten)
-    converter["ends"] = Refused("CONVERTER_FAILED", "a slice is cut", remedy="export it again")
+    converter["ends"] = Refused("CONVERTER_OUTPUT_TOO_LARGE", "it grows", remedy="export it again")
     exam(world, "bad", seed=BAD)
     running.until(lambda: bool(held(running)))
 

@@ -57,7 +57,7 @@ def test_every_state_stands_in_the_ledger_after_some_commit(
 
     def refuses_three_slices(inputs: Any, *more: Any, **named: Any) -> Any:
         if len(inputs) == 3:
-            raise Refused(Code.CONVERTER_FAILED, "it fails", remedy="Upload the missing slice")
+            raise Refused(Code.CONVERTER_OUTPUT_TOO_LARGE, "it fails", remedy="Upload the missing slice")
         return really(inputs, *more, **named)
 
     monkeypatch.setattr(nifti, "convert", refuses_three_slices)

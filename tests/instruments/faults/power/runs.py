@@ -59,13 +59,20 @@ class Outcome:
 
 
 def _ledger_with(synchronous: str) -> Callable[[], None]:
-    class Connection(sqlite3.Connection):
-        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
-            return super().execute(sql.replace("synchronous = FULL", f"synchronous = {synchronous}"), *values)
-
     def apply() -> None:
         connect = sqlite3.connect
-        sqlite3.connect = lambda *a, **k: connect(*a, **{"factory": Connection, **k})
+
+        def connecting(*arguments: Any, **named: Any) -> sqlite3.Connection:
+            base = named.pop("factory", sqlite3.Connection)  # what watches the commits may have its own
+
+            class Connection(base):  # type: ignore[misc]
+                def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+                    sql = sql.replace("synchronous = FULL", f"synchronous = {synchronous}")
+                    return base.execute(self, sql, *values)
+
+            return connect(*arguments, factory=Connection, **named)
+
+        sqlite3.connect = connecting  # type: ignore[assignment]
 
     return apply
 
