@@ -135,6 +135,9 @@ def _make(
             inputs, name, work / _RUN, _limits(context, input_bytes), instances=instances
         )
         proof = reading(volumes=conversion.volumes)
+        if proof.checked.get("values") == "none":
+            # A full disk ends the second reading, too. Then the series waits, and is not called unproven for good.
+            context.spool.probe()
     except Refused as exc:
         if exc.code in nifti.MACHINE_CODES:
             # The converter rarely reports a full disk, and its log may be empty then. So test the disk itself.

@@ -11,8 +11,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from daemon.cli.phantom import Phantom, write_series
 from daemon.outside.dicom.header import read_instance
-from daemon.outside.volumes import nifti, preview
-from daemon.rules.errors import Refused
+from daemon.outside.volumes import fence, nifti, preview
+from daemon.rules.errors import Refused, disk_full
 from daemon.steps import convert
 from tests.support.exams import delivered, exam, uid_of
 from tests.support.world import RunningDaemon, World
@@ -96,6 +96,32 @@ def test_a_series_that_the_converter_cannot_read_is_built_from_its_images(
     assert [volume["made_by"] for volume in manifest["volumes"]] == ["sdd-dicom"]
     assert manifest["verdict"]["codes"] == ["REBUILT"]
     assert (manifest["verdict"]["usable"], manifest["checked"]["found"]) == ("yes", 4)
+
+
+def test_a_second_reading_that_a_full_disk_ended_is_made_again(
+    world: World, running: RunningDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine is to blame, not the images: nothing is delivered as unproven."""
+    spool, really, met = running.parts.context.spool, fence.run, list[str]()
+
+    def ends(module: str, job: bytes, **limits: Any) -> bytes:
+        if not met:
+            raise fence.Fenced("crash")
+        return really(module, job, **limits)
+
+    def probe(*_: object) -> None:
+        met.append("full")
+        monkeypatch.setattr(spool, "probe", lambda *_: None)
+        raise disk_full("no room")
+
+    monkeypatch.setattr(fence, "run", ends)
+    monkeypatch.setattr(spool, "probe", probe)
+    exam(world, "well", seed=WELL)
+
+    delivered(world, running, {WELL: (1, 4)})
+    [manifest] = world.deliveries().values()
+    assert met == ["full"]
+    assert "NOT_PROVEN" not in manifest["verdict"]["codes"]
 
 
 def test_a_held_series_leaves_nothing_in_the_spool_but_what_its_converter_said(
